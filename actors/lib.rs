@@ -1,14 +1,47 @@
 //! Who does it: one actor a file, and beside each the functions that it alone uses.
 //!
-//! - `lab` the shared nouns: paths, kinds, digests, identities
-//! - `manifest` claim and manifest, the store's word on a job
-//! - `shown` text from outside, made safe to show
+//! The stages of a lane, in the order of the flow:
+//! - `scanner` finds jobs, and offers those that are due
+//! - `completion` learns which have finished
+//! - `planner` claims a place in the store, decides what goes where, lets jobs go in order
+//! - `uploader` sends the files
+//! - `verifier` proves that they arrived, publishes the manifest
+//! - `pruner` proves it again, and deletes
+//!
+//! Beside them:
+//! - `janitor` ends what crashes left behind
 //! - `ledger` what was tried and what came of it; a memory, never the authority
+//! - `console` the control socket and the admin address
+//!
+//! What they share:
+//! - `lab` the nouns: paths, kinds, digests, identities
+//! - `manifest` claim and manifest, the store's word on a job
 //! - `store` the object stores behind one face, and what each can prove
-//! - `tree` the results directory: walk, snapshot, read, trash, unlink, all by descriptor
+//! - `tree` the results directory, by descriptor only
+//! - `site`, `lane` what the stages work on; `holds` who has which job in hand
+//! - `trouble` the store's trouble, said once; `progress` who is told how far it is
+//! - `shown` text from outside, made safe to show
+//! - `audit` verify and restore: the store against its manifests
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod audit;
+pub mod completion;
+pub mod console;
+pub mod holds;
+pub mod janitor;
 pub mod lab;
+pub mod lane;
+pub mod ledger;
 pub mod manifest;
+pub mod planner;
+pub mod progress;
+pub mod pruner;
+pub mod scanner;
 pub mod shown;
+pub mod site;
+pub mod store;
+pub mod tree;
+pub mod trouble;
+pub mod uploader;
+pub mod verifier;

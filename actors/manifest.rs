@@ -3,7 +3,7 @@
 //! The manifest is written last and never changed. It alone, read afresh, can permit a deletion; so
 //! parsing is strict, and what it cannot express exactly it does not contain.
 
-use crate::lab::{BadPath, Digest, Entry, Incarnation, Kind, RelPath, hex, unhex};
+use crate::lab::{BadPath, Entry, Incarnation, Kind, RelPath, hex, unhex};
 use serde::{Deserialize, Serialize};
 
 /// The version that this build writes, and the newest that it reads.
@@ -252,6 +252,7 @@ fn text_or_hex(bytes: &[u8]) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::Digest;
 
     fn entry(path: &[u8], kind: Kind, target: Option<&[u8]>) -> Entry {
         let path = RelPath::new(path).unwrap();

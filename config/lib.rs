@@ -1,1 +1,89 @@
-//! Under construction.
+//! What the operator says: one struct per section, whose `Default` is the shipped default.
+//!
+//! - `process` who the machine is, its log, how it is asked, how it restarts and ends
+//! - `results` what is offloaded, in which lanes, within which limits
+//! - `store` where it goes
+//! - `units` durations, sizes, rates, secrets
+//! - `load` where the file is found, how the environment changes it
+//! - `rules` what no type can say
+//! - `report` complaints with their place
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+mod load;
+mod process;
+mod report;
+mod results;
+mod rules;
+mod store;
+#[cfg(test)]
+mod tests;
+mod units;
+
+pub use load::{Loaded, VARIABLE, load, parse};
+pub use process::{Admin, Drone, Log, LogFormat, Shutdown, Supervision};
+pub use report::ConfigError;
+pub use results::{Attempts, Completion, Disk, Lane, Limits, Order, Results};
+pub use store::Store;
+pub use units::{BadUnit, ByteCount, ByteRate, Pauses, Percent, Secret};
+
+use serde::Deserialize;
+
+/// The whole configuration of a drone.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Config {
+    pub drone: Drone,
+    pub log: Log,
+    pub admin: Admin,
+    pub supervision: Supervision,
+    pub results: Results,
+    pub store: Store,
+    #[serde(rename = "lane")]
+    pub lanes: Vec<Lane>,
+    pub disk: Disk,
+    pub limits: Limits,
+    pub shutdown: Shutdown,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            drone: Drone::default(),
+            log: Log::default(),
+            admin: Admin::default(),
+            supervision: Supervision::default(),
+            results: Results::default(),
+            store: Store::default(),
+            lanes: Lane::usual(),
+            disk: Disk::default(),
+            limits: Limits::default(),
+            shutdown: Shutdown::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Every section and its keys; a test holds this list to the types.
+    pub(crate) const KEYS: &[(&str, &[&str])] = &[
+        ("drone", &["name", "state_dir"]),
+        ("log", &["format", "level"]),
+        ("admin", &["listen", "socket"]),
+        ("supervision", &["max_restarts", "window", "backoff", "hang_after"]),
+        ("results", &["dir", "rescan"]),
+        ("store", &["url", "prefix", "options", "stall", "min_rate", "connections", "bandwidth"]),
+        (
+            "lane",
+            &[
+                "name", "directories", "completion", "marker", "settle", "quiet_for", "workers", "timeout",
+                "attempts", "upload_after", "delete_after", "order",
+            ],
+        ),
+        ("disk", &["high", "low"]),
+        ("limits", &["deletions_per_hour"]),
+        ("shutdown", &["deadline"]),
+    ];
+    /// Sections that the contract names and this version does not have.
+    pub(crate) const LATER: &[&str] = &["hub", "mail", "containers", "queue", "route"];
+}

@@ -1,1 +1,21 @@
-//! Under construction.
+//! The composition root: names, wires, starts and stops; decides nothing.
+//!
+//! - `drone` the drone's supervision tree, as data: the file to read first
+//! - `house` what a process holds for life: locks, store, threads
+//! - `life` the life of a drone's process, from start to exit status
+//! - `offload` one-shot: some directories, now
+//! - `demo` a lab in one process
+//! - `logging` one line per event, in text or JSON
+//! - `cli` one file per command
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod cli;
+pub mod demo;
+pub mod drone;
+pub mod house;
+pub mod life;
+pub mod logging;
+pub mod notify;
+pub mod offload;
+pub mod status;

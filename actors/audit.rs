@@ -1,0 +1,157 @@
+//! The store against its manifests: `verify` looks, `restore` brings back. Neither changes the store.
+
+use crate::lab::{Kind, RelPath};
+use crate::manifest::{BadManifest, LARGEST, Manifest};
+use crate::planner::names::{OWN, manifest_key};
+use crate::pruner::again::objects;
+use crate::shown::{Shown, chain};
+use crate::store::{Store, StoreError};
+use crate::verifier::check::{check, read_back};
+use globset::GlobMatcher;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Why a job in the store could not be audited or restored.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum AuditError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no manifest at {0}: the job is not there, or was not offloaded whole")]
+    NoManifest(String),
+    #[error("the manifest at {0} cannot be trusted")]
+    Manifest(String, #[source] BadManifest),
+    #[error("{0} exists and is not an empty directory")]
+    Occupied(PathBuf),
+    #[error("cannot write {0}")]
+    Write(PathBuf, #[source] io::Error),
+    #[error("{0} differs from its manifest: it was not restored")]
+    Differs(String),
+    #[error("no entry of the job matches")]
+    NoMatch,
+}
+
+/// The prefixes of every job under a store's prefix, by their manifests.
+///
+/// # Errors
+/// The store's.
+pub async fn jobs(store: &Store, prefix: &str) -> Result<Vec<String>, AuditError> {
+    let ending = format!("/{OWN}/manifest.json");
+    let keys = store.list(prefix).await?.into_keys();
+    Ok(keys.filter_map(|key| key.strip_suffix(&ending).map(str::to_owned)).collect())
+}
+
+/// Reads the manifest of one job.
+///
+/// # Errors
+/// [`AuditError`].
+pub async fn manifest(store: &Store, prefix: &str) -> Result<Manifest, AuditError> {
+    let key = manifest_key(prefix);
+    let shown = || Shown::text(&key).to_string();
+    let (bytes, _) = store.get(&key, LARGEST).await?.ok_or_else(|| AuditError::NoManifest(shown()))?;
+    Manifest::from_bytes(&bytes).map_err(|error| AuditError::Manifest(shown(), error))
+}
+
+/// What of a job is in the store otherwise than its manifest says; empty when all is well.
+///
+/// # Errors
+/// [`AuditError`] when it could not be found out.
+pub async fn differences(store: &Store, manifest: &Manifest, hash_all: bool) -> Result<Vec<String>, AuditError> {
+    let mut found = Vec::new();
+    for sent in objects(manifest) {
+        let checked = match hash_all {
+            true => read_back(store, &sent.object, sent.size).await,
+            false => check(store, &manifest.prefix, std::slice::from_ref(&sent)).await,
+        };
+        match checked {
+            Ok(()) => {}
+            Err(crate::verifier::check::CheckError::Store(error)) => return Err(error.into()),
+            Err(difference) => found.push(chain(&difference)),
+        }
+    }
+    Ok(found)
+}
+
+/// Brings a job back into `to`, an empty or absent directory; with `only`, the entries whose path matches.
+/// Answers with the number of entries.
+///
+/// # Errors
+/// [`AuditError`]; what was written until then stays.
+pub async fn restore(
+    store: &Store,
+    manifest: &Manifest,
+    to: &Path,
+    only: Option<&GlobMatcher>,
+) -> Result<u64, AuditError> {
+    let failed = |path: &Path| { let path = path.to_owned(); move |error| AuditError::Write(path, error) };
+    if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) || to.is_file() {
+        return Err(AuditError::Occupied(to.to_owned()));
+    }
+    std::fs::create_dir_all(to).map_err(failed(to))?;
+    let (mut count, mut last) = (0, Vec::new());
+    for entry in &manifest.entries {
+        let path = entry.path().map_err(|error| AuditError::Manifest(manifest.prefix.clone(), error))?;
+        if only.is_some_and(|only| !only.is_match(std::ffi::OsStr::from_bytes(path.as_bytes()))) {
+            continue;
+        }
+        let target = place(to, &path);
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent).map_err(failed(parent))?;
+        }
+        match (entry.kind, &entry.object) {
+            (Kind::Dir, _) => std::fs::create_dir_all(&target).map_err(failed(&target))?,
+            (Kind::File, Some(object)) => fetch(store, object, entry.size, &target).await?,
+            // Links come last: no later file can be written through one.
+            (Kind::Symlink, _) => last.push((entry, target.clone())),
+            _ => continue,
+        }
+        if matches!(entry.kind, Kind::File) {
+            let mode = std::fs::Permissions::from_mode(entry.mode & 0o777);
+            std::fs::set_permissions(&target, mode).map_err(failed(&target))?;
+        }
+        count += 1;
+    }
+    for (entry, target) in last {
+        let link = entry.entry().map_err(|error| AuditError::Manifest(manifest.prefix.clone(), error))?.target;
+        let link = link.unwrap_or_default();
+        symlink(std::ffi::OsStr::from_bytes(&link), &target).map_err(failed(&target))?;
+    }
+    if count == 0 && only.is_some() { Err(AuditError::NoMatch) } else { Ok(count) }
+}
+
+fn place(to: &Path, path: &RelPath) -> PathBuf {
+    to.join(std::ffi::OsStr::from_bytes(path.as_bytes()))
+}
+
+/// Writes one object to a new file, and compares it with the manifest.
+async fn fetch(
+    store: &Store,
+    object: &crate::manifest::Object,
+    size: u64,
+    target: &Path,
+) -> Result<(), AuditError> {
+    let failed = |error| AuditError::Write(target.to_owned(), error);
+    let mut file = File::create_new(target).map_err(failed)?;
+    let (mut sha256, mut written, mut trouble) = (Sha256::new(), 0u64, None);
+    let read = store
+        .read(&object.key, |chunk| {
+            sha256.update(chunk);
+            written += chunk.len() as u64;
+            trouble = file.write_all(chunk).err();
+            trouble.is_none()
+        })
+        .await;
+    if let Some(error) = trouble {
+        return Err(failed(error));
+    }
+    let there = read?.is_some();
+    if !there || written != size || crate::lab::hex(&sha256.finalize()) != object.sha256 {
+        std::fs::remove_file(target).map_err(failed)?;
+        return Err(AuditError::Differs(Shown::text(&object.key).to_string()));
+    }
+    Ok(())
+}

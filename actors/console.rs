@@ -1,0 +1,228 @@
+//! The control socket and the admin address: where a running drone is asked and told.
+//!
+//! ```text
+//! people, scripts --HTTP--> console --> desk
+//! ```
+//!
+//! Whatever changes something goes over the socket, which only its owner can open. The admin address only
+//! answers, and only to requests that a browser on another site could not have made.
+
+pub mod desk;
+pub mod status;
+
+use crate::lab::{RelPath, unhex};
+use actix::prelude::*;
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, guard, web};
+use desk::Desk;
+use kernel::{Exit, Verdict};
+use serde::Deserialize;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::info;
+
+/// The largest request that is read, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// Where the console listens.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The admin address.
+    pub admin: SocketAddr,
+}
+
+/// The actor: one per drone.
+pub struct Console {
+    places: Places,
+    desk: Arc<Desk>,
+    verdict: Verdict,
+    serving: Option<ServerHandle>,
+}
+
+impl Console {
+    /// Serves `desk` at `places`.
+    pub fn new(places: Places, desk: Arc<Desk>, verdict: Verdict) -> Self {
+        Console { places, desk, verdict, serving: None }
+    }
+}
+
+impl Actor for Console {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        match serve(&self.places, &self.desk) {
+            Ok(server) => {
+                info!(socket = %self.places.socket.display(), admin = %self.places.admin, "console listens");
+                self.serving = Some(server.handle());
+                ctx.spawn(server.into_actor(self).map(|ended, act, ctx| {
+                    if let Err(error) = ended {
+                        act.verdict.leave(Exit::Failed(format!("the console's server ended: {error}")));
+                    }
+                    ctx.stop();
+                }));
+            }
+            Err(error) => {
+                let (socket, admin) = (self.places.socket.display(), self.places.admin);
+                self.verdict.leave(Exit::Failed(format!("cannot listen on {socket} and {admin}: {error}")));
+                ctx.stop();
+            }
+        }
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        if let Some(serving) = self.serving.take() {
+            drop(serving.stop(false));
+        }
+    }
+}
+
+fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<Server> {
+    let (socket, admin) = (bind(&places.socket)?, TcpListener::bind(places.admin)?);
+    let desk = web::Data::from(desk.clone());
+    let server = HttpServer::new(move || {
+        let control = web::scope("/api/v1")
+            .guard(guard::fn_guard(|request| request.head().peer_addr.is_none()))
+            .route("/retry", web::post().to(retry))
+            .route("/pause", web::post().to(pause))
+            .route("/resume", web::post().to(resume))
+            .route("/quarantine/drop", web::post().to(forget));
+        App::new()
+            .app_data(desk.clone())
+            .app_data(web::JsonConfig::default().limit(LARGEST))
+            .service(
+                web::scope("")
+                    .guard(guard::fn_guard(|request| is_ours(request.head())))
+                    .route("/api/v1/status", web::get().to(status))
+                    .route("/api/v1/jobs", web::get().to(jobs))
+                    .route("/api/v1/jobs/{hex}", web::get().to(job))
+                    .route("/healthz", web::get().to(|| async { "alive\n" }))
+                    .route("/readyz", web::get().to(ready))
+                    .service(control),
+            )
+            .default_service(web::to(|| async { HttpResponse::Forbidden().body("not here, or not from there\n") }))
+    });
+    let server = server.workers(1).disable_signals().shutdown_timeout(1);
+    Ok(server.listen_uds(socket)?.listen(admin)?.run())
+}
+
+/// Makes the socket, for its owner only. One that nobody answers on was left by a crash.
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    if path.exists() && UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Over the socket, or a request for a loopback name that no page of another site has made.
+fn is_ours(head: &actix_web::dev::RequestHead) -> bool {
+    if head.peer_addr.is_none() {
+        return true;
+    }
+    let header = |name: &str| head.headers().get(name).and_then(|value| value.to_str().ok());
+    let host = header("host").unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    head.method == "GET" && header("origin").is_none() && ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+}
+
+async fn status(desk: web::Data<Desk>) -> HttpResponse {
+    HttpResponse::Ok().json(desk.status().await)
+}
+
+async fn ready(desk: web::Data<Desk>) -> HttpResponse {
+    let status = desk.status().await;
+    let reasons: Vec<String> = status.problems.into_iter().map(|problem| format!("{}: {}\n", problem.id, problem.text)).collect();
+    match status.healthy {
+        true => HttpResponse::Ok().body("ready\n"),
+        false => HttpResponse::ServiceUnavailable().body(reasons.concat()),
+    }
+}
+
+/// Which jobs are asked for.
+#[derive(Debug, Deserialize)]
+struct Which {
+    state: Option<String>,
+    lane: Option<String>,
+}
+
+async fn jobs(desk: web::Data<Desk>, which: web::Query<Which>) -> HttpResponse {
+    match desk.jobs(which.state.as_deref(), which.lane.as_deref()).await {
+        Ok(jobs) => HttpResponse::Ok().json(jobs),
+        Err(error) => answer::<()>(Err(error.to_string())),
+    }
+}
+
+async fn job(desk: web::Data<Desk>, request: HttpRequest) -> HttpResponse {
+    let Some(job) = request.match_info().get("hex").and_then(path) else {
+        return answer::<()>(Err("that is no job's path".into()));
+    };
+    match desk.history(job).await {
+        Ok(Some(history)) => HttpResponse::Ok().json(history),
+        Ok(None) => HttpResponse::NotFound().json(serde_json::json!({ "error": "the ledger does not know this job" })),
+        Err(error) => answer::<()>(Err(error.to_string())),
+    }
+}
+
+/// Jobs by the hex of their paths.
+#[derive(Debug, Deserialize)]
+struct Jobs {
+    /// `None`: all that failed.
+    jobs: Option<Vec<String>>,
+    #[serde(default)]
+    quarantined: bool,
+}
+
+async fn retry(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
+    let jobs = body.jobs.as_ref().map(|jobs| jobs.iter().filter_map(|job| path(job)).collect::<Vec<_>>());
+    match desk.retry(jobs.clone(), body.quarantined).await {
+        Ok(0) if jobs.is_some() => answer::<()>(Err("none of these jobs is waiting: see `dronekeeper jobs`".into())),
+        done => answer(done.map_err(|error| error.to_string())),
+    }
+}
+
+/// A lane, or all.
+#[derive(Debug, Deserialize)]
+struct Hold {
+    lane: Option<String>,
+    seconds: Option<u64>,
+    reason: Option<String>,
+}
+
+async fn pause(desk: web::Data<Desk>, body: web::Json<Hold>) -> HttpResponse {
+    let Hold { lane, seconds, reason } = body.into_inner();
+    let reason = reason.unwrap_or_else(|| "paused by hand".into());
+    answer(desk.pause(lane, seconds.map(Duration::from_secs), reason).await)
+}
+
+async fn resume(desk: web::Data<Desk>, body: web::Json<Hold>) -> HttpResponse {
+    answer(desk.resume(body.into_inner().lane).await)
+}
+
+async fn forget(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
+    let mut count = 0;
+    for job in body.jobs.iter().flatten().filter_map(|job| path(job)) {
+        match desk.forget(job).await {
+            Ok(known) => count += usize::from(known),
+            Err(error) => return answer::<()>(Err(error.to_string())),
+        }
+    }
+    answer(if count > 0 { Ok(count) } else { Err("the ledger knows none of these jobs".to_owned()) })
+}
+
+fn path(hex: &str) -> Option<RelPath> {
+    RelPath::new(unhex(hex)?).ok()
+}
+
+fn answer<T: serde::Serialize>(done: Result<T, String>) -> HttpResponse {
+    match done {
+        Ok(done) => HttpResponse::Ok().json(serde_json::json!({ "done": done })),
+        Err(error) => HttpResponse::Conflict().json(serde_json::json!({ "error": error })),
+    }
+}

@@ -1,0 +1,260 @@
+//! Answers what people and scripts ask of a running drone, and does what they say.
+
+use super::status::{
+    ActorStatus, AttemptStatus, DiskStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus, UnderWay,
+};
+use crate::lab::{RelPath, hex};
+use crate::lane::Lane;
+use crate::ledger::{
+    Forget, History, JobRow, JobState, LedgerError, ListJobs, Pause, Pauses, PruningHeld, ReleasePruning, RetryNow,
+    Unpause,
+};
+use crate::planner::attempt::rfc3339;
+use crate::shown::{Shown, chain};
+use crate::site::Site;
+use kernel::{Census, State};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What a desk works with. One per process.
+pub struct Desk {
+    /// The drone's site.
+    pub site: Arc<Site>,
+    /// Its lanes, in order.
+    pub lanes: Vec<Arc<Lane>>,
+    /// The tree's register, once the tree stands.
+    pub census: OnceLock<Census>,
+    /// When the process began.
+    pub started: SystemTime,
+    /// The share of the disk in use, in percent, from which on it counts as full.
+    pub disk_high: u8,
+}
+
+impl Desk {
+    /// The state of the drone now. A ledger that cannot be read is a problem, not an error.
+    pub async fn status(&self) -> Status {
+        let site = &self.site;
+        let (jobs, pauses) = (site.ledger(ListJobs).await, site.ledger(Pauses).await.unwrap_or_default());
+        let mut problems = Vec::new();
+        let mut problem = |id: &str, text: String, hint: &str| {
+            problems.push(Problem { id: id.into(), text, hint: hint.into() });
+        };
+        if let Err(error) = &jobs {
+            problem("ledger", chain(error), "check state_dir: space, mode, other processes");
+        }
+        let trouble = site.trouble.now();
+        if let Some(trouble) = &trouble {
+            let text = format!("{} attempts failed since {}: {}", trouble.attempts, rfc3339(trouble.since), trouble.error);
+            problem("store", text, "dronekeeper check --connect");
+        }
+        if let Ok(Some(reason)) = site.ledger(PruningHeld).await {
+            problem("pruning", format!("nothing is deleted: {reason}"), "dronekeeper resume");
+        }
+        let jobs = jobs.unwrap_or_default();
+        let lanes: Vec<LaneStatus> = self.lanes.iter().map(|lane| {
+            let count = |state: &str| {
+                jobs.iter().filter(|row| row.lane == lane.settings.name && row.state.name() == state).count()
+            };
+            let held = pauses.iter().find(|pause| pause.lane.as_ref().is_none_or(|name| *name == lane.settings.name));
+            let under_way = lane.gauge.under_way().into_iter().map(|(job, (doing, since))| UnderWay {
+                job: job.to_string(),
+                doing: doing.into(),
+                since: seconds(since),
+            });
+            LaneStatus {
+                name: lane.settings.name.clone(),
+                workers: lane.settings.workers,
+                found: lane.gauge.found.load(Relaxed),
+                backlog: lane.gauge.backlog.load(Relaxed),
+                backlog_bytes: lane.gauge.backlog_bytes.load(Relaxed),
+                published: count("published"),
+                failed: count("failed"),
+                quarantined: count("quarantined"),
+                paused: held.map(|pause| Shown::text(&pause.reason).to_string()),
+                under_way: under_way.collect(),
+            }
+        }).collect();
+        let failed: usize = lanes.iter().map(|lane| lane.failed).sum();
+        let quarantined: usize = lanes.iter().map(|lane| lane.quarantined).sum();
+        if failed > 0 && trouble.is_none() {
+            problem("failed", format!("{failed} directories failed and are tried again"), "dronekeeper jobs --state failed");
+        }
+        if quarantined > 0 {
+            problem("quarantine", format!("{quarantined} directories need a decision"), "dronekeeper quarantine ls");
+        }
+        let disk = site.root.space().map(|(total, free)| DiskStatus {
+            path: site.root.path().display().to_string(),
+            total,
+            free,
+        });
+        if let Some(disk) = disk.as_ref().filter(|disk| disk.total > 0) {
+            let used = 100 - disk.free.saturating_mul(100) / disk.total;
+            if used >= self.disk_high.into() {
+                problem("disk", format!("{} is {used} % full", disk.path), "dronekeeper jobs; is something held?");
+            }
+        }
+        let children = self.census.get().map(Census::children).unwrap_or_default();
+        let actors: Vec<ActorStatus> = children.iter().map(|child| ActorStatus {
+            path: child.path.clone(),
+            state: word(child.state).into(),
+            generation: child.generation,
+            restarts: child.restarts,
+            last_exit: child.last_exit.as_ref().map(|(_, exit)| Shown::text(&exit.to_string()).to_string()),
+        }).collect();
+        for actor in actors.iter().filter(|actor| !["running", "starting"].contains(&actor.state.as_str())) {
+            let why = actor.last_exit.as_deref().unwrap_or("unknown");
+            problem("actor", format!("{} is {}: {why}", actor.path, actor.state), "dronekeeper status --json");
+        }
+        let meter = site.store.meter();
+        let store = StoreStatus {
+            url: site.store.name().to_owned(),
+            creates: false,
+            answers_checksum: false,
+            list_proves: false,
+            requests: meter.requests(),
+            bytes_sent: meter.bytes_sent(),
+            last_success: meter.last_success(),
+            last_error: trouble.map(|trouble| trouble.error),
+        };
+        Status {
+            schema: 1,
+            drone: site.drone.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started_at: seconds(self.started),
+            now: seconds(SystemTime::now()),
+            healthy: problems.is_empty(),
+            store: store.with(site.store.abilities()),
+            lanes,
+            actors,
+            abandoned_threads: self.census.get().map_or(0, Census::abandoned),
+            disk,
+            problems,
+        }
+    }
+
+    /// The jobs that the ledger knows, of one state and lane or all.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub async fn jobs(&self, state: Option<&str>, lane: Option<&str>) -> Result<Vec<JobStatus>, LedgerError> {
+        let rows = self.site.ledger(ListJobs).await?;
+        let wanted = |row: &JobRow| {
+            state.is_none_or(|state| row.state.name() == state) && lane.is_none_or(|lane| row.lane == lane)
+        };
+        Ok(rows.into_iter().filter(wanted).map(|row| self.job(row)).collect())
+    }
+
+    /// One job with its attempts; `None` when the ledger does not know it.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub async fn history(&self, job: RelPath) -> Result<Option<JobHistory>, LedgerError> {
+        let Some((row, attempts)) = self.site.ledger(History(job)).await? else { return Ok(None) };
+        let attempts = attempts.into_iter().map(|attempt| AttemptStatus {
+            number: attempt.number,
+            started: attempt.started,
+            ended: attempt.ended,
+            outcome: attempt.outcome,
+            error: attempt.error.map(|error| Shown::text(&error).to_string()),
+        });
+        Ok(Some(JobHistory { job: self.job(row), attempts: attempts.collect() }))
+    }
+
+    /// Makes jobs due now; answers with how many.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub async fn retry(&self, jobs: Option<Vec<RelPath>>, quarantined: bool) -> Result<usize, LedgerError> {
+        self.site.ledger(RetryNow { jobs, quarantined }).await
+    }
+
+    /// Holds a lane, or all.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub async fn pause(&self, lane: Option<String>, time: Option<Duration>, reason: String) -> Result<(), String> {
+        self.known(lane.as_deref())?;
+        let until = time.map(|time| SystemTime::now() + time);
+        let pause = Pause { lane: lane.clone(), until, reason };
+        self.site.ledger(pause).await.map_err(|error| chain(&error))?;
+        self.gates(lane.as_deref(), true);
+        Ok(())
+    }
+
+    /// Lets a lane, or all and the pruning, go on. Answers whether anything was held.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub async fn resume(&self, lane: Option<String>) -> Result<bool, String> {
+        self.known(lane.as_deref())?;
+        let all = lane.is_none();
+        let held = self.site.ledger(Unpause { lane: lane.clone() }).await.map_err(|error| chain(&error))?;
+        let pruning = all && self.site.ledger(ReleasePruning).await.map_err(|error| chain(&error))?;
+        self.gates(lane.as_deref(), false);
+        Ok(held || pruning)
+    }
+
+    /// Forgets a job's row; its directory stays.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub async fn forget(&self, job: RelPath) -> Result<bool, LedgerError> {
+        self.site.ledger(Forget(job)).await
+    }
+
+    fn known(&self, lane: Option<&str>) -> Result<(), String> {
+        let Some(name) = lane else { return Ok(()) };
+        let names: Vec<&str> = self.lanes.iter().map(|lane| lane.settings.name.as_str()).collect();
+        match names.contains(&name) {
+            true => Ok(()),
+            false => Err(format!("there is no lane `{}`; the lanes are {}", Shown::text(name), names.join(", "))),
+        }
+    }
+
+    /// At once, not with the next sweep.
+    fn gates(&self, name: Option<&str>, paused: bool) {
+        for lane in self.lanes.iter().filter(|lane| name.is_none_or(|name| lane.settings.name == name)) {
+            lane.gauge.paused.store(paused, Relaxed);
+        }
+    }
+
+    fn job(&self, row: JobRow) -> JobStatus {
+        let (next, prefix) = match &row.state {
+            JobState::Attempting => ("is being worked on, or is found again by the next sweep".into(), None),
+            JobState::Failed { retry_at } => (format!("tried again at {}", rfc3339(*retry_at)), None),
+            JobState::Published { at, prefix, .. } => {
+                let keep = self.lanes.iter().find(|lane| lane.settings.name == row.lane);
+                let keep = keep.map_or(Duration::ZERO, |lane| lane.settings.delete_after);
+                (format!("proven; deleted here after {}", rfc3339(*at + keep)), Some(prefix.clone()))
+            }
+            JobState::Quarantined { reason } => (format!("a person decides: {reason}"), None),
+            JobState::Pruned { at, prefix } => (format!("deleted here at {}", rfc3339(*at)), Some(prefix.clone())),
+        };
+        JobStatus {
+            job: row.job.to_string(),
+            job_hex: hex(row.job.as_bytes()),
+            lane: row.lane,
+            state: row.state.name().into(),
+            attempts: row.attempts,
+            last_error: row.last_error.map(|error| Shown::text(&error).to_string()),
+            next: Shown::text(&next).to_string(),
+            prefix,
+        }
+    }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Starting => "starting",
+        State::Running => "running",
+        State::BackingOff(_) => "backing off",
+        State::Resting(_) => "resting",
+        State::Stopped => "stopped",
+    }
+}

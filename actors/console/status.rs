@@ -1,0 +1,134 @@
+//! What the drone says of itself: one snapshot, which every surface renders.
+
+use crate::store::Abilities;
+use serde::{Deserialize, Serialize};
+
+/// The state of a drone at one moment. Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Status {
+    pub schema: u32,
+    pub drone: String,
+    pub version: String,
+    pub pid: u32,
+    pub started_at: i64,
+    pub now: i64,
+    pub healthy: bool,
+    pub store: StoreStatus,
+    pub lanes: Vec<LaneStatus>,
+    pub actors: Vec<ActorStatus>,
+    pub abandoned_threads: usize,
+    pub disk: Option<DiskStatus>,
+    pub problems: Vec<Problem>,
+}
+
+/// The store, as the drone meets it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StoreStatus {
+    pub url: String,
+    pub creates: bool,
+    pub answers_checksum: bool,
+    pub list_proves: bool,
+    pub requests: u64,
+    pub bytes_sent: u64,
+    pub last_success: Option<i64>,
+    pub last_error: Option<String>,
+}
+
+impl StoreStatus {
+    /// Fills in what the store was found to do.
+    pub fn with(self, abilities: Abilities) -> Self {
+        let Abilities { creates, answers_checksum, list_proves } = abilities;
+        StoreStatus { creates, answers_checksum, list_proves, ..self }
+    }
+}
+
+/// One lane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct LaneStatus {
+    pub name: String,
+    pub workers: usize,
+    pub found: usize,
+    pub backlog: usize,
+    pub backlog_bytes: u64,
+    pub published: usize,
+    pub failed: usize,
+    pub quarantined: usize,
+    pub paused: Option<String>,
+    pub under_way: Vec<UnderWay>,
+}
+
+/// One job in hand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct UnderWay {
+    pub job: String,
+    pub doing: String,
+    pub since: i64,
+}
+
+/// One child of the supervision tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ActorStatus {
+    pub path: String,
+    pub state: String,
+    pub generation: u64,
+    pub restarts: u64,
+    pub last_exit: Option<String>,
+}
+
+/// The file system that the results are on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct DiskStatus {
+    pub path: String,
+    pub total: u64,
+    pub free: u64,
+}
+
+/// Something that is not as it should be, and what one can do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Problem {
+    pub id: String,
+    pub text: String,
+    pub hint: String,
+}
+
+/// One job, for lists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct JobStatus {
+    pub job: String,
+    /// The job's true bytes in hex.
+    pub job_hex: String,
+    pub lane: String,
+    pub state: String,
+    pub attempts: u32,
+    pub last_error: Option<String>,
+    /// What comes next, in words.
+    pub next: String,
+    pub prefix: Option<String>,
+}
+
+/// One job with its attempts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct JobHistory {
+    pub job: JobStatus,
+    pub attempts: Vec<AttemptStatus>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct AttemptStatus {
+    pub number: u32,
+    pub started: i64,
+    pub ended: Option<i64>,
+    pub outcome: Option<String>,
+    pub error: Option<String>,
+}

@@ -1,0 +1,204 @@
+//! Keeps one SQLite file, and does not believe that it is still there.
+//!
+//! The file may be truncated, deleted, replaced or overwritten under an open connection. Before each
+//! transaction the path must still lead to the file that was opened, and the file must still begin like a
+//! database; whatever else is wrong SQLite says itself, because the rollback journal reads the file again
+//! for every write (in WAL mode it would not: DESIGN.md, idea 7). An injured file is set aside under a
+//! dated name, and a new ledger is begun.
+
+use super::LedgerError;
+use super::schema;
+use crate::shown::chain;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+/// How long a ledger that another process has locked is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The ledger's file.
+pub struct Keeper {
+    path: PathBuf,
+    open: Option<Open>,
+    trouble: Option<&'static str>,
+}
+
+struct Open {
+    db: Connection,
+    identity: (u64, u64),
+}
+
+/// What went wrong with a use of the file.
+enum Fault {
+    /// The file is not a ledger any more.
+    Injured(String),
+    /// The file is a ledger, and cannot be used now.
+    Unusable(LedgerError),
+}
+
+impl Keeper {
+    /// Keeps the file at `path`; it is opened at the first use.
+    pub fn new(path: PathBuf) -> Self {
+        Keeper { path, open: None, trouble: None }
+    }
+
+    /// Does some work in one transaction. An injured ledger is replaced, and the work done on the new one.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; nothing was written.
+    pub fn with<T>(&mut self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+        let mut done = self.once(&work);
+        if let Err(Fault::Injured(why)) = done {
+            self.set_aside(&why)?;
+            done = self.once(&work);
+        }
+        let done = done.map_err(|fault| match fault {
+            Fault::Injured(why) => LedgerError::Io(why),
+            Fault::Unusable(error) => error,
+        });
+        self.say(done.as_ref().err());
+        done
+    }
+
+    fn once<T>(&mut self, work: &impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Fault> {
+        if self.open.is_none() {
+            self.open = Some(open(&self.path)?);
+        }
+        let Some(open) = &mut self.open else { return Err(Fault::Unusable(LedgerError::Busy)) };
+        intact(&self.path, open.identity)?;
+        let done = open.db.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        });
+        done.map_err(fault)
+    }
+
+    /// Moves the file and its journal aside, for a person to look at.
+    fn set_aside(&mut self, why: &str) -> Result<(), LedgerError> {
+        self.open = None;
+        let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ");
+        let name = format!("{}.damaged-{date}", self.path.display());
+        error!(ledger = %self.path.display(), why, aside = %name, "ledger damaged: set aside, a new one is rebuilt from the disk and the store");
+        if let Some(dir) = self.path.parent() {
+            std::fs::create_dir_all(dir).map_err(|error| LedgerError::Io(chain(&error)))?;
+        }
+        for ending in ["", "-journal"] {
+            let from = format!("{}{ending}", self.path.display());
+            match std::fs::rename(&from, format!("{name}{ending}")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(LedgerError::Io(chain(&error)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says once that the ledger cannot be used, and once that it can again.
+    fn say(&mut self, error: Option<&LedgerError>) {
+        let now = error.map(LedgerError::kind);
+        match (self.trouble, now) {
+            (None, Some(_)) => {
+                if let Some(error) = error {
+                    warn!(ledger = %self.path.display(), error = %chain(error), "ledger cannot be used; uploads go on, nothing is deleted");
+                }
+            }
+            (Some(_), None) => info!(ledger = %self.path.display(), "ledger works again"),
+            _ => {}
+        }
+        self.trouble = now;
+    }
+}
+
+/// Opens or makes a ledger, and brings it to the newest schema.
+fn open(path: &Path) -> Result<Open, Fault> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|error| Fault::Unusable(LedgerError::Io(chain(&error))))?;
+    }
+    let fresh = !path.exists();
+    let mut db = Connection::open(path).map_err(fault)?;
+    let set = || -> rusqlite::Result<()> {
+        db.busy_timeout(PATIENCE)?;
+        db.pragma_update(None, "journal_mode", "DELETE")?;
+        db.pragma_update(None, "synchronous", "EXTRA")?;
+        db.pragma_update(None, "trusted_schema", "OFF")?;
+        db.pragma_update(None, "cell_size_check", "ON")
+    };
+    set().map_err(fault)?;
+    if !fresh {
+        let check: String = db.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(fault)?;
+        if check != "ok" {
+            return Err(Fault::Injured(check));
+        }
+    }
+    let found = schema::version(&db).map_err(fault)?;
+    match found {
+        found if found > schema::NEWEST => {
+            return Err(Fault::Unusable(LedgerError::Newer { found, known: schema::NEWEST }));
+        }
+        0 if !fresh && has_tables(&db).map_err(fault)? => {
+            return Err(Fault::Injured("it is the database of another program".into()));
+        }
+        found if found < schema::NEWEST => migrate(&mut db, path, found)?,
+        _ => {}
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| Fault::Injured(chain(&error)))?;
+    Ok(Open { db, identity: (metadata.dev(), metadata.ino()) })
+}
+
+fn has_tables(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+/// Brings a ledger to the newest schema; one with content is copied first.
+fn migrate(db: &mut Connection, path: &Path, found: usize) -> Result<(), Fault> {
+    if found > 0 {
+        let copy = format!("{}.before-{}", path.display(), schema::NEWEST);
+        db.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>).map_err(fault)?;
+    }
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+    schema::migrate(&transaction, found).and_then(|()| transaction.commit()).map_err(fault)
+}
+
+/// Does the path still lead to the file that was opened, and does it still begin like a database?
+fn intact(path: &Path, identity: (u64, u64)) -> Result<(), Fault> {
+    let injured = |why: String| Fault::Injured(why);
+    let mut file = File::open(path).map_err(|error| injured(format!("it is gone: {error}")))?;
+    let metadata = file.metadata().map_err(|error| injured(error.to_string()))?;
+    if (metadata.dev(), metadata.ino()) != identity {
+        return Err(injured("another file was put in its place".into()));
+    }
+    let mut head = [0; 16];
+    match file.read_exact(&mut head) {
+        Ok(()) if head == *MAGIC => Ok(()),
+        Ok(()) => Err(injured("its header was overwritten".into())),
+        Err(_) => Err(injured(format!("it was truncated to {} bytes", metadata.len()))),
+    }
+}
+
+/// What an error of SQLite means for the file.
+fn fault(error: rusqlite::Error) -> Fault {
+    let text = chain(&error);
+    let Some(code) = error.sqlite_error() else {
+        // A value of another type than the schema's: the content is not ours.
+        return Fault::Injured(text);
+    };
+    match (code.code, code.extended_code) {
+        (_, ffi::SQLITE_READONLY_DBMOVED | ffi::SQLITE_IOERR_SHORT_READ) => Fault::Injured(text),
+        (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Fault::Unusable(LedgerError::Busy),
+        (ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen, _) => {
+            Fault::Unusable(LedgerError::ReadOnly)
+        }
+        (ErrorCode::DiskFull, _) => Fault::Unusable(LedgerError::Full),
+        (ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory, _) => Fault::Unusable(LedgerError::Io(text)),
+        // Not a database, corrupt, a table or column that is not there, a constraint that cannot fail.
+        _ => Fault::Injured(text),
+    }
+}

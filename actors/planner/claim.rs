@@ -1,0 +1,129 @@
+//! Finds the place in the store that is this job's own, and what already stands there.
+//!
+//! A name may be taken: by a job whose number was given out again, by another drone, by a program that
+//! knows no claims. Nothing of theirs is overwritten; the job goes to `NAME~2`, `NAME~3`, … instead.
+
+use super::names::{claim_key, job_prefix, manifest_key};
+use crate::lab::RelPath;
+use crate::lane::Lane;
+use crate::manifest::{self, BadManifest, Claim, LARGEST, Manifest, Object};
+use crate::store::{Created, Held, StoreError};
+use crate::tree::Snapshot;
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tracing::error;
+
+/// So many jobs of one name are believed; beyond, something else is wrong.
+const MOST: u32 = 99;
+
+/// A manifest that stands in the store, with its very bytes.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// What it says.
+    pub manifest: Arc<Manifest>,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// The job's place.
+#[derive(Debug)]
+pub struct Claimed {
+    /// Key prefix of the job's objects.
+    pub prefix: String,
+    /// What already stands there, of an earlier attempt of ours.
+    pub standing: BTreeMap<String, Held>,
+    /// The manifest that stands there and says exactly what the disk says.
+    pub published: Option<Published>,
+    /// Files that an earlier manifest of ours already proves, unchanged since.
+    pub inherited: HashMap<RelPath, Object>,
+}
+
+/// Why no place was found.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ClaimError {
+    #[error("cannot claim a place in the store")]
+    Store(#[from] StoreError),
+    #[error("cannot read the manifest {0}")]
+    Manifest(String, #[source] BadManifest),
+    #[error("cannot write a claim")]
+    Write(#[from] serde_json::Error),
+    #[error("{0} and {MOST} places after it are taken by other jobs")]
+    Crowded(String),
+}
+
+/// Claims a place for the directory that `claim` names and `snapshot` describes.
+///
+/// # Errors
+/// [`ClaimError`]; nothing was overwritten.
+pub async fn claim(lane: &Lane, job: &RelPath, claim: &Claim, snapshot: &Snapshot) -> Result<Claimed, ClaimError> {
+    let store = &lane.site.store;
+    let bytes = Bytes::from(serde_json::to_vec(claim)?);
+    let mut inherited = HashMap::new();
+    for generation in 1..=MOST {
+        let prefix = job_prefix(&lane.site.prefix, job, generation);
+        let key = claim_key(&prefix);
+        let standing = store.list(&prefix).await?;
+        if !standing.is_empty() && !standing.contains_key(&key) {
+            taken(lane, job, &prefix, "it holds objects of a program that makes no claims");
+            continue;
+        }
+        let ours = match store.create(&key, bytes.clone()).await? {
+            Created::Made(_) => true,
+            Created::Exists(theirs, _) => serde_json::from_slice::<Claim>(&theirs).is_ok_and(|it| it == *claim),
+        };
+        if !ours {
+            taken(lane, job, &prefix, "another job of that name, or another drone, was first");
+            continue;
+        }
+        let Some(published) = published(lane, &prefix).await? else {
+            return Ok(Claimed { prefix, standing, published: None, inherited });
+        };
+        if published.manifest.incarnation != claim.incarnation || published.manifest.drone != claim.drone {
+            taken(lane, job, &prefix, "the manifest there is of another job");
+            continue;
+        }
+        if describes(&published.manifest, snapshot) {
+            return Ok(Claimed { prefix, standing, published: Some(published), inherited });
+        }
+        // Our own earlier result, and the job has changed since: what did not change is already safe.
+        unchanged(&published.manifest, snapshot, &mut inherited);
+    }
+    Err(ClaimError::Crowded(job_prefix(&lane.site.prefix, job, 1)))
+}
+
+/// Reads the manifest under a prefix, if one stands there.
+///
+/// # Errors
+/// The store's, or a manifest that cannot be understood.
+pub async fn published(lane: &Lane, prefix: &str) -> Result<Option<Published>, ClaimError> {
+    let key = manifest_key(prefix);
+    let Some((bytes, _)) = lane.site.store.get(&key, LARGEST).await? else { return Ok(None) };
+    let manifest = Manifest::from_bytes(&bytes).map_err(|error| ClaimError::Manifest(key, error))?;
+    Ok(Some(Published { manifest: Arc::new(manifest), bytes }))
+}
+
+/// Does the manifest list exactly what the snapshot saw?
+pub fn describes(manifest: &Manifest, snapshot: &Snapshot) -> bool {
+    manifest.entries.len() == snapshot.entries.len()
+        && std::iter::zip(&manifest.entries, &snapshot.entries)
+            .all(|(stored, seen)| stored.entry().is_ok_and(|stored| stored.same(seen)))
+}
+
+fn unchanged(manifest: &Manifest, snapshot: &Snapshot, inherited: &mut HashMap<RelPath, Object>) {
+    let stored: HashMap<RelPath, &manifest::ManifestEntry> =
+        manifest.entries.iter().filter_map(|entry| Some((entry.path().ok()?, entry))).collect();
+    for seen in &snapshot.entries {
+        let Some(stored) = stored.get(&seen.path) else { continue };
+        let same = stored.entry().is_ok_and(|stored| stored.same(seen) && stored.ctime_ns == seen.ctime_ns);
+        if let (true, Some(object)) = (same, &stored.object) {
+            inherited.insert(seen.path.clone(), object.clone());
+        }
+    }
+}
+
+fn taken(lane: &Lane, job: &RelPath, prefix: &str, why: &str) {
+    let prefix = crate::shown::Shown::text(prefix);
+    error!(%job, lane = %lane.settings.name, %prefix, why, "name taken in the store, going beside it");
+}

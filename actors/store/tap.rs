@@ -1,0 +1,176 @@
+//! Taps the store's HTTP: what its answers say beside the object, what was asked, how fast.
+//!
+//! object_store gives no checksum back, but it carries the extensions of an HTTP answer into its own
+//! results; so the headers that prove something are put there.
+
+use super::backend::Kind;
+use super::checksum::{self, Checksum};
+use async_trait::async_trait;
+use http_body_util::BodyExt;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpRequestBody, HttpResponse, HttpService, ReqwestConnector,
+};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// The longest that a server's `Retry-After` is obeyed.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// What an answer says of the object, besides what object_store tells.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    checksum: Option<Checksum>,
+}
+
+impl Answered {
+    /// The checksum over the store's own bytes.
+    pub fn checksum(&self) -> Option<Checksum> {
+        self.checksum.clone()
+    }
+}
+
+/// Counts requests and bytes, and keeps the uploads together below their bandwidth.
+#[derive(Debug)]
+pub struct Meter {
+    requests: AtomicU64,
+    bytes_sent: AtomicU64,
+    /// When the last request was answered with success, in seconds since 1970; 0 for never.
+    last_success: AtomicI64,
+    bandwidth: Option<u64>,
+    /// When the bytes that were let through so far will have passed at the set bandwidth.
+    paid_until: Mutex<Instant>,
+}
+
+impl Meter {
+    /// A meter at zero, for so many bytes per second at most.
+    pub fn new(bandwidth: Option<u64>) -> Self {
+        Meter {
+            requests: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            last_success: AtomicI64::new(0),
+            bandwidth,
+            paid_until: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Bytes of request bodies so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Relaxed)
+    }
+
+    /// When a request last succeeded.
+    pub fn last_success(&self) -> Option<i64> {
+        Some(self.last_success.load(Relaxed)).filter(|seconds| *seconds > 0)
+    }
+
+    /// Counts a request that is not made over HTTP.
+    fn count(&self, bytes: u64) {
+        self.requests.fetch_add(1, Relaxed);
+        self.bytes_sent.fetch_add(bytes, Relaxed);
+    }
+
+    /// Waits until so many bytes may pass.
+    pub async fn pass(&self, bytes: u64) {
+        self.count(bytes);
+        let Some(rate) = self.bandwidth.filter(|_| bytes > 0) else { return };
+        let due = {
+            let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = (*paid_until).max(Instant::now());
+            *paid_until = start + Duration::from_secs_f64(bytes as f64 / rate as f64);
+            *paid_until
+        };
+        tokio::time::sleep_until(due.into()).await;
+    }
+
+    fn succeeded(&self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.last_success.store(now.as_secs() as i64, Relaxed);
+    }
+}
+
+/// Makes tapped clients.
+#[derive(Debug)]
+pub(super) struct Tap {
+    pub kind: Kind,
+    pub meter: Arc<Meter>,
+}
+
+impl HttpConnector for Tap {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Tapped { inner, kind: self.kind, meter: self.meter.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Tapped {
+    inner: HttpClient,
+    kind: Kind,
+    meter: Arc<Meter>,
+}
+
+#[async_trait]
+impl HttpService for Tapped {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (mut head, body) = request.into_parts();
+        let length = body.content_length() as u64;
+        // A body in one piece is sent with its head in one system call.
+        let body = body.collect().await?.to_bytes();
+        let put = head.method == "PUT" && !body.is_empty();
+        let header = match self.kind {
+            Kind::Gcs if put => Some(("x-goog-hash", true)),
+            Kind::Azure if put && !head.uri.query().is_some_and(|query| query.contains("comp=blocklist")) => {
+                Some(("content-md5", false))
+            }
+            _ => None,
+        };
+        if let Some((name, named)) = header
+            && let Some(checksum) = checksum::of(self.kind, &body)
+            && let Ok(value) = if named { checksum.to_string() } else { checksum.value }.parse()
+        {
+            head.headers.insert(name, value);
+        }
+        self.meter.pass(length).await;
+        let mut response = self.inner.execute(HttpRequest::from_parts(head, HttpRequestBody::from(body))).await?;
+        let status = response.status();
+        if status.is_success() {
+            self.meter.succeeded();
+        } else if status.as_u16() == 429 || status.as_u16() == 503 {
+            tokio::time::sleep(asked_to_wait(&response)).await;
+        }
+        let answered = Answered { checksum: checksum_in(self.kind, &response) };
+        response.extensions_mut().insert(answered);
+        Ok(response)
+    }
+}
+
+/// How long the server asks to be left alone.
+fn asked_to_wait(response: &HttpResponse) -> Duration {
+    let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    seconds.map_or(Duration::ZERO, Duration::from_secs).min(LONGEST_WAIT)
+}
+
+/// The checksum in an answer, if it is one over the whole object.
+fn checksum_in(kind: Kind, response: &HttpResponse) -> Option<Checksum> {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    match kind {
+        Kind::S3 => {
+            let value = header("x-amz-checksum-crc64nvme")?.to_owned();
+            Some(Checksum { name: "crc64nvme", value })
+        }
+        Kind::Gcs => {
+            let mut hashes = response.headers().get_all("x-goog-hash").iter().filter_map(|value| value.to_str().ok());
+            let value = hashes.find_map(|hashes| hashes.split(',').find_map(|hash| hash.trim().strip_prefix("crc32c=")));
+            value.map(|value| Checksum { name: "crc32c", value: value.to_owned() })
+        }
+        Kind::Azure => header("content-md5").map(|value| Checksum { name: "md5", value: value.to_owned() }),
+        Kind::File | Kind::Http | Kind::Memory => None,
+    }
+}

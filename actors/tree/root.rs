@@ -1,0 +1,89 @@
+//! The results directory itself, held by one process.
+
+use super::sweep::{self, Found, Patterns};
+use super::{JobDir, TreeError, stat};
+use crate::lab::RelPath;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+
+/// The results directory, locked for as long as this value lives.
+#[derive(Debug)]
+pub struct Root {
+    fd: OwnedFd,
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Root {
+    /// Opens and locks the results directory. The lock is on the directory itself: a lock file could be
+    /// unlinked, and then two processes would hold it.
+    ///
+    /// # Errors
+    /// `Root` when it cannot be opened, `Held` when another process has it.
+    pub fn open(path: &Path) -> Result<Self, TreeError> {
+        let failed = |error: Errno| TreeError::Root(path.to_owned(), error.into());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(TreeError::Held { path: path.to_owned(), pid: holder(&fd) });
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let own = stat::stat(&fd, b"").map_err(|error| TreeError::Root(path.to_owned(), error))?;
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Root { fd, path, identity: (stat::device(&own), own.stx_ino) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Does the path still lead to the directory that was opened?
+    pub fn still_there(&self) -> bool {
+        rustix::fs::openat(CWD, &self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .ok()
+            .and_then(|now| stat::stat(&now, b"").ok())
+            .is_some_and(|now| (stat::device(&now), now.stx_ino) == self.identity)
+    }
+
+    /// The directories that match, in one pass. With several lanes the first that matches has it.
+    ///
+    /// # Errors
+    /// When the root itself cannot be listed; a directory below it that cannot be is passed over.
+    pub fn sweep(&self, lanes: &[Patterns]) -> Result<Vec<Found>, TreeError> {
+        sweep::sweep(self, lanes)
+    }
+
+    /// Opens a job's directory.
+    ///
+    /// # Errors
+    /// `Gone` when nothing is there, `Open` when what is there is not a directory of this file system.
+    pub fn job(&self, path: &RelPath) -> Result<JobDir, TreeError> {
+        JobDir::open(self.fd.as_fd(), path)
+    }
+
+    /// The size and the free space of its file system, in bytes.
+    pub fn space(&self) -> Option<(u64, u64)> {
+        let now = rustix::fs::fstatvfs(&self.fd).ok()?;
+        Some((now.f_blocks.saturating_mul(now.f_frsize), now.f_bavail.saturating_mul(now.f_frsize)))
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The process that holds the lock, as far as /proc tells.
+fn holder(fd: &OwnedFd) -> Option<u32> {
+    let inode = format!(":{}", stat::stat(fd, b"").ok()?.stx_ino);
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let line = locks.lines().find(|line| line.contains("FLOCK") && line.contains(&inode))?;
+    line.split_whitespace().nth(4)?.parse().ok()
+}

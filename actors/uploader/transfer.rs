@@ -1,0 +1,143 @@
+//! Sends every file of a plan that is not in the store yet: small ones many at a time, large ones in parts.
+
+use super::{large, resume, small};
+use crate::lab::{Entry, Kind};
+use crate::ledger::FailureClass;
+use crate::manifest::Object;
+use crate::planner::plan::Plan;
+use crate::shown::Shown;
+use crate::store::{Held, StoreError};
+use crate::tree::OpenError;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// One file that is in the store, as the store answered when it took it.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Position of the file in the snapshot's entries.
+    pub index: usize,
+    /// What the manifest will say of it.
+    pub object: Object,
+    /// The size that the store must show.
+    pub size: u64,
+    /// The store answered with a checksum over its own bytes, and it is ours.
+    pub proven: bool,
+}
+
+/// Why a job could not be sent. It stays, whole.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum UploadError {
+    #[error("no end after {0:?}")]
+    TimedOut(Duration),
+    #[error("{0}")]
+    Changed(String),
+    #[error("cannot read {0}")]
+    Read(String, #[source] std::io::Error),
+    #[error("not permitted to read {0}: run as its owner, or repair its mode")]
+    NotPermitted(String),
+    #[error("cannot send {0}")]
+    Store(String, #[source] StoreError),
+    #[error("{0} does not fit into one object of this store")]
+    TooLarge(String),
+    #[error("a reader or sender died")]
+    Died(#[from] tokio::task::JoinError),
+    #[error("the process is ending")]
+    Ending,
+}
+
+impl UploadError {
+    /// What kind of failure the ledger records.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            UploadError::TimedOut(_) => FailureClass::Deadline,
+            UploadError::Changed(_) => FailureClass::ChangedSource,
+            UploadError::Read(..) | UploadError::TooLarge(_) => FailureClass::Io,
+            UploadError::NotPermitted(_) => FailureClass::Permission,
+            UploadError::Store(_, error) => error.class(),
+            UploadError::Died(_) => FailureClass::Panic,
+            UploadError::Ending => FailureClass::Cancelled,
+        }
+    }
+
+    /// A file that could not be opened as the snapshot saw it.
+    pub fn open(entry: &Entry, error: OpenError) -> Self {
+        let path = entry.path.to_string();
+        match error {
+            OpenError::Gone => UploadError::Changed(format!("{path} is gone")),
+            OpenError::Changed => UploadError::Changed(format!("{path} changed")),
+            OpenError::NotAFile => UploadError::Changed(format!("{path} is no file any more")),
+            OpenError::NotPermitted => UploadError::NotPermitted(path),
+            OpenError::Io(error) => UploadError::Read(path, error),
+        }
+    }
+
+    /// A request that failed for this file.
+    pub fn store(entry: &Entry, error: StoreError) -> Self {
+        UploadError::Store(entry.path.to_string(), error)
+    }
+}
+
+/// Sends what is missing; the result has one [`Sent`] for each file, in the snapshot's order.
+///
+/// # Errors
+/// The first [`UploadError`]; what was sent until then is noted for the next attempt.
+pub async fn transfer(plan: &Plan) -> Result<Vec<Sent>, UploadError> {
+    let notes = resume::Notes::of(plan);
+    let mut sent = notes.already(plan).await;
+    let mut have = vec![false; plan.snapshot.entries.len()];
+    sent.iter().for_each(|sent| have[sent.index] = true);
+    let store = &plan.attempt.lane.site.store;
+    let missing = plan.snapshot.entries.iter().enumerate();
+    let missing = missing.filter(|(index, entry)| entry.kind == Kind::File && !have[*index]);
+    let (large, small): (Vec<_>, Vec<_>) = missing.partition(|(_, entry)| entry.size > store.single_put());
+
+    let mut flights: JoinSet<Result<Vec<Sent>, UploadError>> = JoinSet::new();
+    for batch in small::batches(&small) {
+        while flights.len() >= small::BATCHES {
+            land(&mut flights, &mut sent, &notes).await?;
+        }
+        flights.spawn(small::send(small::Batch::new(plan, batch)));
+    }
+    for (index, _) in large {
+        while flights.len() >= large::FILES {
+            land(&mut flights, &mut sent, &notes).await?;
+        }
+        flights.spawn(large::send(large::Large::new(plan, index, &notes)));
+    }
+    while !flights.is_empty() {
+        land(&mut flights, &mut sent, &notes).await?;
+    }
+    sent.sort_unstable_by_key(|sent| sent.index);
+    Ok(sent)
+}
+
+async fn land(
+    flights: &mut JoinSet<Result<Vec<Sent>, UploadError>>,
+    sent: &mut Vec<Sent>,
+    notes: &resume::Notes,
+) -> Result<(), UploadError> {
+    if let Some(landed) = flights.join_next().await {
+        let landed = landed??;
+        notes.keep(&landed).await;
+        sent.extend(landed);
+    }
+    Ok(())
+}
+
+/// What the manifest will say of an object, and whether the store's answer proves it.
+///
+/// # Errors
+/// [`StoreError`] `Mismatch` when the store answers with another checksum or size than ours.
+pub fn sent(index: usize, key: String, sha256: String, size: u64, ours: Option<String>, held: Held) -> Sent {
+    let theirs = held.checksum.as_ref().map(|checksum| format!("{}={}", checksum.name, checksum.value));
+    let proven = ours.is_some() && ours == theirs && held.size == size;
+    let proof = if proven { ours.unwrap_or_default() } else { String::from("read-back") };
+    let object = Object { key, sha256, etag: held.etag, version: held.version, proof };
+    Sent { index, object, size, proven }
+}
+
+/// Text of a key for a log.
+pub fn shown(key: &str) -> String {
+    Shown::text(key).to_string()
+}

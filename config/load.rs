@@ -1,0 +1,179 @@
+//! Finds, reads and judges a configuration; all complaints at once.
+//!
+//! The file is read twice: once as a tree of keys with their places, to name every unknown key, and once
+//! into the typed sections. The environment comes last and wins.
+
+use crate::report::{Complaint, ConfigError};
+use crate::{Config, rules};
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// The environment variable that names the file.
+pub const VARIABLE: &str = "DRONEKEEPER_CONFIG";
+/// What sets single keys: `DRONEKEEPER__SECTION__KEY`.
+const PREFIX: &str = "DRONEKEEPER__";
+/// The largest configuration that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+const O_NONBLOCK: i32 = 0o4000;
+
+/// A configuration, and where it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The file, or `None` for the embedded defaults.
+    pub file: Option<PathBuf>,
+}
+
+/// Loads the configuration: `explicit`, else the variable, else `./dronekeeper.toml`, else the one in
+/// `/etc/dronekeeper`, else the embedded defaults.
+///
+/// # Errors
+/// [`ConfigError`] with every complaint.
+pub fn load(
+    explicit: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let environment: Vec<(String, String)> = environment.collect();
+    let named = environment.iter().find(|(name, _)| name == VARIABLE).map(|(_, path)| PathBuf::from(path));
+    let usual = ["./dronekeeper.toml", "/etc/dronekeeper/dronekeeper.toml"];
+    let file = explicit.map(Path::to_owned).or(named).or_else(|| {
+        usual.iter().map(PathBuf::from).find(|path| path.exists())
+    });
+    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
+    let mut config = parse(&text, file.as_deref(), &environment)?;
+    config.store.read_secrets().map_err(|complaint| ConfigError::new(None, "", vec![complaint]))?;
+    Ok(Loaded { config, file })
+}
+
+/// Reads the file, if it is a regular file of a sane size.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let failed = |why: String| ConfigError::new(Some(path), "", vec![Complaint::general(why)]);
+    let mut options = std::fs::OpenOptions::new();
+    // Without waiting: a fifo in the file's place must not hold the start.
+    let file = options.read(true).custom_flags(O_NONBLOCK).open(path);
+    let file = file.map_err(|error| failed(format!("cannot open the configuration: {error}")))?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => {}
+        _ => return Err(failed("the configuration is not a regular file".into())),
+    }
+    let mut text = String::new();
+    match file.take(LARGEST + 1).read_to_string(&mut text) {
+        Ok(size) if size as u64 <= LARGEST => Ok(text),
+        Ok(_) => Err(failed("the configuration is larger than 1 MiB".into())),
+        Err(error) => Err(failed(format!("cannot read the configuration: {error}"))),
+    }
+}
+
+/// Judges a configuration's text, with what the environment sets.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(
+    text: &str,
+    file: Option<&Path>,
+    environment: &[(String, String)],
+) -> Result<Config, ConfigError> {
+    let failed = |complaints| ConfigError::new(file, text, complaints);
+    let tree = DeTable::parse(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
+    let unknown = unknown_keys(tree.get_ref());
+    if !unknown.is_empty() {
+        return Err(failed(unknown));
+    }
+    toml::from_str::<Config>(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
+    let mut table: toml::Table =
+        toml::from_str(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
+    let set: Vec<&(String, String)> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    for (name, value) in &set {
+        overlay(&mut table, name, value).map_err(|complaint| failed(vec![complaint]))?;
+    }
+    let config: Config = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+        let from = set.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        failed(vec![Complaint::general(format!("{} (set by the environment: {from})", error.message()))])
+    })?;
+    let complaints = rules::judge(&config);
+    if complaints.is_empty() { Ok(config) } else { Err(failed(complaints)) }
+}
+
+/// Sets one key from the environment; the value is TOML, or else text.
+fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Complaint> {
+    let path = name.trim_start_matches(PREFIX).to_lowercase();
+    let mut parts = path.split("__");
+    let complain = |why: &str| Err(Complaint::general(format!("environment variable {name}: {why}")));
+    let (Some(section), Some(key)) = (parts.next(), parts.next()) else {
+        return complain("its form is DRONEKEEPER__SECTION__KEY");
+    };
+    if section == "lane" {
+        return complain("lanes are set in the file only");
+    }
+    let Some((_, keys)) = Config::KEYS.iter().find(|(known, _)| *known == section) else {
+        return complain(&format!("there is no section `{section}`{}", suggestion(section, sections())));
+    };
+    if !keys.contains(&key) {
+        return complain(&format!("`{section}` has no key `{key}`{}", suggestion(key, keys.iter().copied())));
+    }
+    let parsed = toml::from_str::<toml::Table>(&format!("it = {value}")).ok();
+    let parsed = parsed.and_then(|mut table| table.remove("it")).unwrap_or_else(|| value.into());
+    let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let Some(section) = section.as_table_mut() else { return complain("its section is no table in the file") };
+    match parts.next() {
+        None => section.insert(key.to_owned(), parsed),
+        Some(option) => {
+            let options = section.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let Some(options) = options.as_table_mut() else { return complain("its key is no table") };
+            options.insert(option.to_owned(), parsed)
+        }
+    };
+    Ok(())
+}
+
+fn sections() -> impl Iterator<Item = &'static str> + Clone {
+    Config::KEYS.iter().map(|(section, _)| *section)
+}
+
+/// Every key that no section has, with the nearest that one has.
+fn unknown_keys(tree: &DeTable<'_>) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (name, value) in tree {
+        let section = name.get_ref().as_ref();
+        if Config::LATER.contains(&section) {
+            let text = format!("section `{section}` is not supported by this version");
+            complaints.push(Complaint::at(name.span(), text, "remove it; it comes with a later version"));
+            continue;
+        }
+        let Some((_, keys)) = Config::KEYS.iter().find(|(known, _)| *known == section) else {
+            complaints.push(unknown(name.span(), section, sections()));
+            continue;
+        };
+        let tables: Vec<&DeTable<'_>> = match value.get_ref() {
+            DeValue::Table(table) => vec![table],
+            DeValue::Array(array) => array.iter().filter_map(|item| item.get_ref().as_table()).collect(),
+            _ => Vec::new(),
+        };
+        for (key, _) in tables.into_iter().flatten() {
+            if !keys.contains(&key.get_ref().as_ref()) {
+                complaints.push(unknown(key.span(), key.get_ref(), keys.iter().copied()));
+            }
+        }
+    }
+    complaints
+}
+
+fn unknown<'a>(span: Range<usize>, key: &str, known: impl Iterator<Item = &'a str> + Clone) -> Complaint {
+    let near = suggestion(key, known.clone());
+    let help = match near.is_empty() {
+        true => format!("known here: {}", known.collect::<Vec<_>>().join(", ")),
+        false => near.trim_start_matches("; ").to_owned(),
+    };
+    Complaint::at(span, format!("unknown key `{key}`"), &help)
+}
+
+/// `; did you mean …?`, or nothing when no known word is near.
+fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = known.map(|known| (strsim::jaro_winkler(word, known), known)).filter(|(near, _)| *near > 0.8);
+    let nearest = near.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    nearest.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"))
+}

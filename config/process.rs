@@ -1,0 +1,108 @@
+//! `[drone]`, `[log]`, `[admin]`, `[supervision]`, `[shutdown]`: the process itself.
+
+use crate::units::{self, Pauses};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Who this machine is, and where it keeps its own files.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drone {
+    /// The drone's name in claims, manifests and reports. Default: the host's name.
+    pub name: String,
+    /// Where the ledger, the control socket and the deletion log are.
+    pub state_dir: PathBuf,
+}
+
+impl Default for Drone {
+    fn default() -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Drone { name: host, state_dir: "./state".into() }
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One line of text per event.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// A level, or levels per target: `"info,actors::uploader=debug"`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+/// Where the process can be asked and told.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Read-only HTTP.
+    pub listen: SocketAddr,
+    /// The control socket, relative to `drone.state_dir`.
+    pub socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { listen: SocketAddr::from(([127, 0, 0, 1], 9470)), socket: "dronekeeper.sock".into() }
+    }
+}
+
+/// How crashed parts are restarted.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Supervision {
+    /// So many restarts within `window`, then the parent takes over.
+    pub max_restarts: usize,
+    /// See `max_restarts`.
+    #[serde(deserialize_with = "units::duration")]
+    pub window: Duration,
+    /// Pauses before a restart: the first, doubled up to the last.
+    pub backoff: Pauses,
+    /// A part that does not answer for so long is replaced.
+    #[serde(deserialize_with = "units::duration")]
+    pub hang_after: Duration,
+}
+
+impl Default for Supervision {
+    fn default() -> Self {
+        Supervision {
+            max_restarts: 5,
+            window: Duration::from_secs(60),
+            backoff: Pauses { first: Duration::from_millis(100), most: Duration::from_secs(30) },
+            hang_after: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How the process ends.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// What is not finished then is left for the next start.
+    #[serde(deserialize_with = "units::duration")]
+    pub deadline: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown { deadline: Duration::from_secs(25) }
+    }
+}

@@ -1,0 +1,111 @@
+//! The commands: one file each, and what they share.
+
+pub mod args;
+pub mod check;
+pub mod client;
+pub mod jobs;
+pub mod offload;
+pub mod progress;
+pub mod show;
+pub mod store;
+
+use crate::status::Status;
+use crate::{demo, life, logging};
+use actors::lab::RelPath;
+use args::{Args, Command, QuarantineCommand};
+use clap::{CommandFactory, Parser};
+use client::Client;
+use config::{Config, LogFormat};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Does what the command line says.
+pub fn main() -> Status {
+    let args = Args::parse();
+    match &args.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Args::command(), "dronekeeper", &mut std::io::stdout());
+            return Status::Ok;
+        }
+        Command::Man => {
+            let page = clap_mangen::Man::new(Args::command()).render(&mut std::io::stdout());
+            return if page.is_ok() { Status::Ok } else { Status::Failed };
+        }
+        Command::Demo { once } => return demo::demo(*once, &args),
+        _ => {}
+    }
+    let loaded = match config::load(args.config.as_deref(), std::env::vars()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("{error}");
+            return Status::Config;
+        }
+    };
+    let config = loaded.config;
+    if let Err(error) = begin_log(&args, &config) {
+        eprintln!("error: {error}");
+        return Status::Config;
+    }
+    match args.command {
+        Command::Run => life::run(&config),
+        Command::Check { connect } => check::check(&config, loaded.file.as_deref(), connect),
+        Command::Offload { dirs, keep, dry_run } => offload::offload(&config, &dirs, keep, dry_run),
+        Command::Verify { jobs, all, read_back } => store::verify(&config, &jobs, all, read_back),
+        Command::Restore { job, to, path } => store::restore(&config, &job, to, path.as_deref()),
+        command => told(&config, command),
+    }
+}
+
+/// The commands that ask or tell a running drone.
+fn told(config: &Config, command: Command) -> Status {
+    let client = Client::new(config);
+    let named = |dirs: &[std::path::PathBuf]| jobs::named(config, dirs);
+    match command {
+        Command::Status { json } => show::status(&client, json),
+        Command::Jobs { state, lane, json, command } => match command {
+            Some(args::JobsCommand::Show { dir }) => show::job(&client, config, &dir),
+            None => show::jobs(&client, state.as_deref(), lane.as_deref(), json),
+        },
+        Command::Retry { dirs, all } => jobs::retry(&client, if all { None } else { Some(named(&dirs)) }, false),
+        Command::Pause { lane, time, reason } => jobs::pause(&client, lane, time.map(Into::into), reason),
+        Command::Resume { lane } => jobs::resume(&client, lane),
+        Command::Drain => jobs::pause(&client, None, None, Some("drained by hand".into())),
+        Command::Quarantine { command } => match command {
+            QuarantineCommand::Ls => show::jobs(&client, Some("quarantined"), None, false),
+            QuarantineCommand::Show { dir } => show::job(&client, config, &dir),
+            QuarantineCommand::Release { dir } => jobs::retry(&client, Some(named(&[dir])), true),
+            QuarantineCommand::Drop { dir } => jobs::forget(&client, named(&[dir])),
+        },
+        _ => Status::Failed,
+    }
+}
+
+/// Begins the log as the configuration and the command line say; a one-shot command is quieter.
+fn begin_log(args: &Args, config: &Config) -> Result<(), String> {
+    let format = match args.log_format {
+        Some(args::Format::Json) => LogFormat::Json,
+        Some(args::Format::Text) => LogFormat::Text,
+        None => config.log.format,
+    };
+    let daemon = matches!(args.command, Command::Run);
+    let level = match (args.verbose, args.quiet) {
+        (0, 0) if daemon => config.log.level.as_str(),
+        (0, 0) => "warn",
+        (0, _) => "error",
+        (1, _) => "info",
+        (_, _) => "debug",
+    };
+    logging::begin(format, level)
+}
+
+/// A job's path below the results root, from a path on the command line.
+pub fn job_of(config: &Config, dir: &Path) -> Option<RelPath> {
+    let root = std::path::absolute(&config.results.dir).ok()?;
+    let below = match std::path::absolute(dir).ok()?.strip_prefix(&root) {
+        Ok(below) => below.to_owned(),
+        Err(_) if dir.is_relative() => dir.to_owned(),
+        Err(_) => return None,
+    };
+    let parts: Vec<&[u8]> = below.components().map(|part| part.as_os_str().as_bytes()).collect();
+    RelPath::new(parts.join(&b'/')).ok()
+}

@@ -1,0 +1,200 @@
+//! The command line.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Keeps a test lab's machine alive: results leave the disk, proven safe, under a supervision tree.
+#[derive(Debug, Parser)]
+#[command(name = "dronekeeper", version, about, propagate_version = true)]
+pub struct Args {
+    /// The configuration file; else $DRONEKEEPER_CONFIG, ./dronekeeper.toml, /etc/dronekeeper/dronekeeper.toml
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say more; twice, even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only what failed
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub quiet: u8,
+    /// How the log is written
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<Format>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// A time such as `90s` or `2h`.
+#[derive(Clone, Copy, Debug)]
+pub struct Time(Duration);
+
+impl From<Time> for Duration {
+    fn from(Time(time): Time) -> Self {
+        time
+    }
+}
+
+impl std::str::FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text).map(Time).map_err(|_| "write for example 90s or 2h".into())
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Command {
+    /// Run the drone, in the foreground
+    Run,
+    /// A lab in one process: makes finished jobs in a temporary directory and offloads them
+    Demo {
+        /// End when all is offloaded, verified and pruned
+        #[arg(long)]
+        once: bool,
+    },
+    /// Validate the configuration
+    Check {
+        /// Also write, read back and delete a small object in the store
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Offload these directories now, without the daemon
+    Offload {
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+        /// Keep them on the disk
+        #[arg(long)]
+        keep: bool,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// One screen: the supervision tree, lanes, disk, store, problems
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the ledger knows of the jobs
+    #[command(args_conflicts_with_subcommands = true)]
+    Jobs {
+        /// Only jobs that are attempting, failed, published, quarantined or pruned
+        #[arg(long)]
+        state: Option<String>,
+        #[arg(long)]
+        lane: Option<String>,
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        command: Option<JobsCommand>,
+    },
+    /// Try failed directories again now
+    Retry {
+        #[arg(required_unless_present = "all")]
+        dirs: Vec<PathBuf>,
+        /// Every directory that failed
+        #[arg(long, conflicts_with = "dirs")]
+        all: bool,
+    },
+    /// Begin nothing new in a lane, or in all; survives a restart
+    Pause {
+        lane: Option<String>,
+        /// For so long
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<Time>,
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Go on with a lane, or with all and with pruning
+    Resume { lane: Option<String> },
+    /// Begin nothing new in any lane until `resume`
+    Drain,
+    /// Directories that need a person's decision; never deleted by the process
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
+    },
+    /// Compare jobs in the store with their manifests
+    Verify {
+        #[arg(required_unless_present = "all")]
+        jobs: Vec<PathBuf>,
+        /// Every job under the configured prefix
+        #[arg(long, conflicts_with = "jobs")]
+        all: bool,
+        /// Read every byte back and hash it
+        #[arg(long)]
+        read_back: bool,
+    },
+    /// Bring a job back from the store, checked against its manifest
+    Restore {
+        job: PathBuf,
+        /// An empty or absent directory; default: the job's name here
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Only entries whose path matches, such as `debug/*`
+        #[arg(long, value_name = "GLOB")]
+        path: Option<String>,
+    },
+    /// Shell completions
+    Completions { shell: clap_complete::Shell },
+    /// The man page
+    Man,
+}
+
+/// What to show of jobs.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum JobsCommand {
+    /// One job: where it stands, what comes next, each attempt with its error
+    Show { dir: PathBuf },
+}
+
+/// What to do with quarantined directories.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum QuarantineCommand {
+    /// List them
+    Ls,
+    /// Why it is there
+    Show { dir: PathBuf },
+    /// Try it again
+    Release { dir: PathBuf },
+    /// Forget what is known of it; the directory stays and is found again
+    Drop { dir: PathBuf },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pause_takes_a_lane_a_time_and_a_reason() {
+        let args = Args::parse_from(["dronekeeper", "pause", "jobs", "--for", "2h", "--reason", "move"]);
+        let Command::Pause { lane, time, reason } = args.command else { panic!("not a pause") };
+        let time: Option<Duration> = time.map(Into::into);
+        assert_eq!((lane.as_deref(), reason.as_deref()), (Some("jobs"), Some("move")));
+        assert_eq!(time, Some(Duration::from_secs(7200)));
+    }
+
+    #[test]
+    fn nothing_to_retry_is_an_error() {
+        assert!(Args::try_parse_from(["dronekeeper", "retry"]).is_err());
+        assert!(Args::try_parse_from(["dronekeeper", "retry", "--all"]).is_ok());
+    }
+}

@@ -1,0 +1,44 @@
+//! `check`: is the configuration valid, and does what it names answer?
+
+use crate::house;
+use crate::status::Status;
+use actors::shown::chain;
+use config::Config;
+use std::path::Path;
+use std::time::Duration;
+
+/// Validates; with `connect`, also asks the store.
+pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
+    let name = file.map_or("the embedded defaults".into(), |file| file.display().to_string());
+    let mut failed = false;
+    let mut say = |what: &str, done: Result<String, String>| match done {
+        Ok(how) => println!("{what:<12} ok     {how}"),
+        Err(why) => {
+            failed = true;
+            println!("{what:<12} FAILED {why}");
+        }
+    };
+    say("config", Ok(name));
+    let results = std::fs::read_dir(&config.results.dir).map(|_| config.results.dir.display().to_string());
+    let hint = |error: std::io::Error| format!("{}: {error}; set results.dir", config.results.dir.display());
+    say("results", results.map_err(hint));
+    if connect {
+        say("store", ask(config));
+    }
+    if failed { Status::Config } else { Status::Ok }
+}
+
+fn ask(config: &Config) -> Result<String, String> {
+    let store = house::store(config).map_err(|error| chain(&error))?;
+    let io = house::runtime().map_err(|error| chain(&error))?;
+    let prefix = config.store.prefix.trim_matches('/').to_owned();
+    let probe = async { tokio::time::timeout(Duration::from_secs(60), store.probe(&prefix)).await };
+    match io.block_on(probe) {
+        Ok(Ok(found)) => {
+            let proof = if found.answers_checksum { "its own checksums" } else { "reading back" };
+            Ok(format!("{}: written, listed, read back; objects are proven by {proof}", store.name()))
+        }
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(format!("{} does not answer within a minute", store.name())),
+    }
+}

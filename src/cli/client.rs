@@ -1,0 +1,76 @@
+//! Asks a running drone over its control socket.
+
+use crate::status::Status;
+use actors::shown::chain;
+use config::Config;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A running drone answers within so long, or counts as not running.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The control socket of the drone that a configuration names.
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why there is no answer; said already.
+pub struct NoAnswer(pub Status);
+
+impl Client {
+    /// Nothing is asked yet.
+    pub fn new(config: &Config) -> Self {
+        Client { socket: config.drone.state_dir.join(&config.admin.socket) }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// [`NoAnswer`], after saying why.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NoAnswer> {
+        self.ask(reqwest::Method::GET, path, None)
+    }
+
+    /// Tells.
+    ///
+    /// # Errors
+    /// [`NoAnswer`], after saying why.
+    pub fn post(&self, path: &str, body: serde_json::Value) -> Result<serde_json::Value, NoAnswer> {
+        self.ask(reqwest::Method::POST, path, Some(body))
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<T, NoAnswer> {
+        let socket = self.socket.display();
+        let not_running = |why: &dyn std::error::Error| {
+            eprintln!("error: no dronekeeper answers on {socket}: {}", chain(why));
+            eprintln!("  = help: is it running, with this configuration? Try `dronekeeper check`.");
+            NoAnswer(Status::NotRunning)
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| not_running(&error))?;
+        runtime.block_on(async {
+            let client = reqwest::Client::builder().unix_socket(self.socket.clone()).timeout(PATIENCE).no_proxy();
+            let client = client.build().map_err(|error| not_running(&error))?;
+            let mut request = client.request(method, format!("http://localhost/api/v1/{path}"));
+            if let Some(body) = body {
+                request = request.json(&body);
+            }
+            let response = request.send().await.map_err(|error| not_running(&error))?;
+            let status = response.status();
+            let bytes = response.bytes().await.map_err(|error| not_running(&error))?;
+            if status.is_success() {
+                return serde_json::from_slice(&bytes).map_err(|error| not_running(&error));
+            }
+            let said: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+            let why = said.as_ref().and_then(|said| said.get("error")).and_then(serde_json::Value::as_str);
+            eprintln!("error: {}", why.unwrap_or("the drone refused, without a word"));
+            Err(NoAnswer(if status.as_u16() == 404 { Status::UnknownJob } else { Status::Failed }))
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! The drone's supervision tree, as data: the file to read first.
+//!
+//! ```text
+//! root                  one_for_one    rests a branch that gives up, instead of ending
+//! |- offload            rest_for_one   escalates
+//! |  |- ledger          worker         if it dies, all below reopen
+//! |  |- janitor         worker         ends what crashes left behind
+//! |  `- lanes           one_for_one
+//! |     `- <lane>       one_for_one    pruner, verifier, uploaders (a pool), planner, completion, scanner
+//! `- console            worker         the control socket and the admin address
+//! ```
+//!
+//! Downstream starts before upstream, so that a stop closes the source first and what is under way flows out.
+
+use crate::house::House;
+use actors::completion::Completion;
+use actors::console::Console;
+use actors::janitor::Janitor;
+use actors::lane::Lane;
+use actors::ledger::Ledger;
+use actors::planner::Planner;
+use actors::pruner::Pruner;
+use actors::scanner::Scanner;
+use actors::tree::Patterns;
+use actors::uploader::Uploader;
+use actors::verifier::Verifier;
+use kernel::{ChildRef, ChildSpec, OnExhaustion, Policy, PoolRef, Strategy};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// A branch that gave up is tried again after so long (DESIGN.md, the tree).
+const REST: Duration = Duration::from_secs(600);
+
+/// The whole tree of one drone.
+pub fn tree(house: &Arc<House>) -> ChildSpec {
+    let (policy, built) = (house.policy(Strategy::OneForOne, 4), house.clone());
+    let policy = Policy { on_exhaustion: OnExhaustion::Rest(REST), ..policy };
+    ChildSpec::supervisor("root", policy, move || vec![console(&built), offload(&built)])
+}
+
+fn offload(house: &Arc<House>) -> ChildSpec {
+    let (policy, built) = (house.policy(Strategy::RestForOne, 3), house.clone());
+    ChildSpec::supervisor("offload", policy, move || vec![ledger(&built), janitor(&built), lanes(&built)])
+}
+
+/// The ledger alone: all that a one-shot offload needs of the tree.
+pub fn ledger(house: &Arc<House>) -> ChildSpec {
+    let (path, boot) = (house.ledger_path(), house.boot);
+    let make = move |verdict| Ledger::new(path.clone(), boot, verdict);
+    house.worker(ChildSpec::worker("ledger", &house.site.ledger, make))
+}
+
+fn janitor(house: &Arc<House>) -> ChildSpec {
+    let lanes = house.lanes.clone();
+    house.worker(ChildSpec::worker("janitor", &ChildRef::vacant(), move |_| Janitor::new(lanes.clone())))
+}
+
+fn console(house: &Arc<House>) -> ChildSpec {
+    let built = house.clone();
+    let make = move |verdict| Console::new(built.places(), built.desk.clone(), verdict);
+    house.worker(ChildSpec::worker("console", &ChildRef::vacant(), make))
+}
+
+fn lanes(house: &Arc<House>) -> ChildSpec {
+    let (policy, built) = (house.policy(Strategy::OneForOne, 2), house.clone());
+    ChildSpec::supervisor("lanes", policy, move || {
+        (0..built.lanes.len()).filter_map(|index| lane(&built, index)).collect()
+    })
+}
+
+/// One lane: six stages, each holding the stable address of the next.
+fn lane(house: &Arc<House>, index: usize) -> Option<ChildSpec> {
+    let lane = house.lanes.get(index)?.clone();
+    let (name, built) = (lane.settings.name.clone(), house.clone());
+    let policy = house.policy(Strategy::OneForOne, 1);
+    Some(ChildSpec::supervisor(name, policy, move || stages(&built, &lane, index)))
+}
+
+fn stages(house: &Arc<House>, lane: &Arc<Lane>, index: usize) -> Vec<ChildSpec> {
+    let pruner = ChildRef::<Pruner>::vacant();
+    let verifier = ChildRef::<Verifier>::vacant();
+    let uploaders = PoolRef::<Uploader>::vacant();
+    let planner = ChildRef::<Planner>::vacant();
+    let completion = ChildRef::<Completion>::vacant();
+    let seats = Arc::new(Semaphore::new(lane.settings.workers));
+    let (_, workers) = watch::channel(lane.settings.workers);
+    let (pool, treat) = (house.policy(Strategy::OneForOne, 0), {
+        let house = house.clone();
+        move |spec| house.worker(spec)
+    });
+    let patterns: Vec<Patterns> = house.patterns.iter().take(index + 1).cloned().collect();
+
+    let prune = {
+        let lane = lane.clone();
+        move |_| Pruner::new(lane.clone())
+    };
+    let verify = {
+        let (lane, next) = (lane.clone(), pruner.next());
+        move |_| Verifier::new(lane.clone(), next.clone())
+    };
+    let upload = {
+        let (lane, next) = (lane.clone(), verifier.next());
+        move |_, _| Uploader::new(lane.clone(), next.clone())
+    };
+    let plan = {
+        let (lane, next) = (lane.clone(), uploaders.next());
+        move |_| Planner::new(lane.clone(), seats.clone(), next.clone())
+    };
+    let complete = {
+        let (lane, next) = (lane.clone(), planner.next());
+        move |_| Completion::new(lane.clone(), next.clone())
+    };
+    let scan = {
+        let (lane, next, rescan) = (lane.clone(), completion.next(), house.config.results.rescan);
+        move |_| {
+            let mut patterns = patterns.clone();
+            let own = patterns.pop().unwrap_or_default();
+            Scanner::new(lane.clone(), own, patterns, rescan, next.clone())
+        }
+    };
+    vec![
+        house.worker(ChildSpec::worker("pruner", &pruner, prune)),
+        house.worker(ChildSpec::worker("verifier", &verifier, verify)),
+        ChildSpec::pool("uploaders", &uploaders, pool, workers, treat, upload),
+        house.worker(ChildSpec::worker("planner", &planner, plan)),
+        house.worker(ChildSpec::worker("completion", &completion, complete)),
+        house.worker(ChildSpec::worker("scanner", &ChildRef::vacant(), scan)),
+    ]
+}

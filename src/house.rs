@@ -1,0 +1,194 @@
+//! Everything that one drone's process holds for life: its locks, its store, its threads for transfers.
+
+use actors::console::Places;
+use actors::console::desk::Desk;
+use actors::holds::Holds;
+use actors::lane::Lane;
+use actors::ledger::Ledger;
+use actors::progress::Watch;
+use actors::site::{Clock, Memory, Site};
+use actors::store::{Settings, Store, StoreError};
+use actors::tree::{Patterns, Root, Trash, TreeError};
+use actors::trouble::Trouble;
+use actors::uploader::buffers::Buffers;
+use config::Config;
+use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Strategy};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+/// Why a drone cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum HouseError {
+    /// Another process has the state directory or the results directory.
+    #[error("{0}")]
+    Held(String),
+    /// The settings cannot work on this machine.
+    #[error("{0}")]
+    Settings(String),
+    /// The results directory cannot be used.
+    #[error(transparent)]
+    Tree(TreeError),
+    /// The store's settings cannot work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<TreeError> for HouseError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Held { .. } => HouseError::Held(error.to_string()),
+            error => HouseError::Tree(error),
+        }
+    }
+}
+
+/// What a process holds, and builds its tree from.
+pub struct House {
+    /// What the operator said.
+    pub config: Config,
+    /// What the stages work on.
+    pub site: Arc<Site>,
+    /// The lanes, in the order of the configuration.
+    pub lanes: Vec<Arc<Lane>>,
+    /// Their patterns.
+    pub patterns: Vec<Patterns>,
+    /// This run of the process.
+    pub boot: Uuid,
+    /// Who answers for the drone.
+    pub desk: Arc<Desk>,
+    state_dir: PathBuf,
+    _state_lock: rustix::fd::OwnedFd,
+    _io: Runtime,
+}
+
+impl House {
+    /// Takes the locks and prepares everything; nothing runs yet, and the store is not asked.
+    ///
+    /// # Errors
+    /// [`HouseError`].
+    pub fn open(config: &Config, root: &Path, watch: Arc<dyn Watch>) -> Result<Arc<Self>, HouseError> {
+        let state_dir = std::path::absolute(&config.drone.state_dir).unwrap_or_else(|_| config.drone.state_dir.clone());
+        let lock = lock(&state_dir)?;
+        let root = Arc::new(Root::open(root)?);
+        let trash = Arc::new(Trash::open(&root)?);
+        let io = runtime().map_err(|error| HouseError::Settings(format!("cannot start threads: {error}")))?;
+        let store = store(config)?;
+        let site = Arc::new(Site {
+            drone: config.drone.name.clone(),
+            root,
+            trash,
+            store,
+            prefix: config.store.prefix.trim_matches('/').to_owned(),
+            ledger: ChildRef::<Ledger>::vacant(),
+            holds: Holds::default(),
+            io: io.handle().clone(),
+            watch,
+            clock: Clock::start(),
+            deletions_per_hour: config.limits.deletions_per_hour,
+            deletion_log: state_dir.join("deletions.log"),
+            buffers: Buffers::default(),
+            memory: Memory::default(),
+            first_pause: config.results.rescan,
+            trouble: Trouble::default(),
+        });
+        let lanes: Vec<Arc<Lane>> =
+            config.lanes.iter().map(|lane| Arc::new(Lane::new(site.clone(), lane.clone()))).collect();
+        let patterns = config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?;
+        let desk = Arc::new(Desk {
+            site: site.clone(),
+            lanes: lanes.clone(),
+            census: OnceLock::new(),
+            started: SystemTime::now(),
+            disk_high: config.disk.high.0,
+        });
+        Ok(Arc::new(House {
+            config: config.clone(),
+            site,
+            lanes,
+            patterns,
+            boot: Uuid::new_v4(),
+            desk,
+            state_dir,
+            _state_lock: lock,
+            _io: io,
+        }))
+    }
+
+    /// Where the ledger is.
+    pub fn ledger_path(&self) -> PathBuf {
+        self.state_dir.join("ledger.sqlite")
+    }
+
+    /// Where the console listens.
+    pub fn places(&self) -> Places {
+        Places { socket: self.state_dir.join(&self.config.admin.socket), admin: self.config.admin.listen }
+    }
+
+    /// A supervisor's policy as the operator set it; `above` is how many supervisors stand between it and the
+    /// workers. Each level bears two restarts more seldom than the one below, within a period that is long
+    /// enough to see the one below give up (`kernel::escalates_in_time`).
+    pub fn policy(&self, strategy: Strategy, above: u32) -> Policy {
+        let supervision = &self.config.supervision;
+        let intensity = if above == 0 { supervision.max_restarts } else { 2 };
+        // The level below gives up after its period at the latest, or after its children's pauses.
+        let slowest = supervision.backoff.most.mul_f64(1.2).saturating_mul(6);
+        let period = supervision.window.max(slowest).saturating_mul(4u32.saturating_pow(above));
+        Policy { strategy, intensity, period, on_exhaustion: OnExhaustion::Escalate }
+    }
+
+    /// Treats a worker's spec as the operator set it.
+    pub fn worker(&self, spec: ChildSpec) -> ChildSpec {
+        let supervision = &self.config.supervision;
+        let (first, most) = (supervision.backoff.first, supervision.backoff.most);
+        let backoff = Backoff { first, most, quiet: supervision.window };
+        spec.hang_after(supervision.hang_after).backoff(backoff).stop_within(Duration::from_secs(5))
+    }
+}
+
+/// The store that the configuration names.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn store(config: &Config) -> Result<Store, StoreError> {
+    let url = match config.store.directory() {
+        Some(dir) => format!("file://{}", std::path::absolute(&dir).unwrap_or(dir).display()),
+        None => config.store.url.clone(),
+    };
+    Store::open(&Settings {
+        url,
+        options: config.store.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        connections: config.store.connections,
+        stall: config.store.stall,
+        min_rate: config.store.min_rate.0,
+        bandwidth: config.store.bandwidth.map(|rate| rate.0),
+    })
+}
+
+/// The threads that transfers run on.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> std::io::Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).max_blocking_threads(32).thread_name("transfer").enable_all().build()
+}
+
+/// Locks the state directory itself: a lock file could be unlinked.
+fn lock(dir: &Path) -> Result<rustix::fd::OwnedFd, HouseError> {
+    let failed = |error: std::io::Error| HouseError::Settings(format!("cannot use state_dir {}: {error}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(fd),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(HouseError::Held(format!("another dronekeeper holds the state directory {}", dir.display())))
+        }
+        Err(error) => Err(failed(error.into())),
+    }
+}

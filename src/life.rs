@@ -1,0 +1,121 @@
+//! The life of a drone's process: start the tree, heed signals, stop in order, end with a status.
+
+use crate::drone;
+use crate::house::{House, HouseError};
+use crate::notify::notify;
+use crate::status::Status;
+use actors::progress::{Silent, Watch};
+use actors::shown::{Shown, chain};
+use actors::store::StoreError;
+use config::Config;
+use kernel::{Ended, Tree};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// So many hanging threads are borne; each holds a job and some memory.
+const MOST_ABANDONED: usize = 8;
+
+/// Runs a drone until it is told to stop.
+pub fn run(config: &Config) -> Status {
+    match House::open(config, &config.results.dir, Arc::new(Silent) as Arc<dyn Watch>) {
+        Ok(house) => actix_rt::System::new().block_on(live(&house)),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Says why a drone cannot begin.
+pub fn refused(error: &HouseError) -> Status {
+    error!(error = %chain(error), "cannot start");
+    match error {
+        HouseError::Held(_) => Status::Held,
+        HouseError::Settings(_) | HouseError::Tree(_) | HouseError::Store(_) => Status::Config,
+    }
+}
+
+async fn live(house: &Arc<House>) -> Status {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::user_defined1()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut ask)) = signals else {
+        error!("cannot listen for signals");
+        return Status::GaveUp;
+    };
+    if let Err(status) = first_look(house).await {
+        return status;
+    }
+    let tree = match Tree::start(&drone::tree(house), MOST_ABANDONED) {
+        Ok(tree) => tree,
+        Err(exit) => {
+            error!(exit = %exit, "cannot start");
+            return Status::GaveUp;
+        }
+    };
+    let _ = house.desk.census.set(tree.census().clone());
+    info!(drone = %house.site.drone, store = house.site.store.name(), results = %house.site.root.path().display(), "drone runs");
+    notify("READY=1");
+    let mut watchdog = tokio::time::interval(Duration::from_secs(5));
+    let ended = tree.ended();
+    tokio::pin!(ended);
+    let status = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Status::Ok,
+            _ = interrupt.recv() => break Status::Ok,
+            _ = ask.recv() => say(house).await,
+            _ = watchdog.tick() => notify("WATCHDOG=1"),
+            how = &mut ended => {
+                match how {
+                    Ended::Root(exit) => error!(exit = %exit, "the root supervisor gave up"),
+                    Ended::TooManyAbandoned(threads) => error!(threads, "too many threads hang"),
+                }
+                break Status::GaveUp;
+            }
+        }
+    };
+    notify("STOPPING=1");
+    let deadline = house.config.shutdown.deadline;
+    info!(?deadline, "stopping; what is not finished is left for the next start");
+    tokio::select! {
+        stopped = tree.stop(deadline) => match stopped {
+            Some(_) => info!("stopped"),
+            None => warn!(?deadline, "stopped without waiting any longer"),
+        },
+        () = again(&mut terminate, &mut interrupt) => warn!("stopped at once"),
+    }
+    status
+}
+
+/// Asks the store what it can do. A store that is down may come back; one that cannot exist does not.
+async fn first_look(house: &House) -> Result<(), Status> {
+    let (store, prefix) = (house.site.store.clone(), house.site.prefix.clone());
+    let look = house.site.spawn(async move { store.probe(&prefix).await });
+    match tokio::time::timeout(Duration::from_secs(20), look).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error @ (StoreError::Settings { .. } | StoreError::NotFound { .. } | StoreError::Key { .. }))) => {
+            error!(error = %chain(&error), "the store cannot be used: check [store] in the configuration");
+            Err(Status::Config)
+        }
+        Ok(Err(error)) => {
+            house.site.trouble.begin(error.class(), &chain(&error));
+            Ok(())
+        }
+        Err(_) => {
+            warn!("the store does not answer; jobs are kept and tried again");
+            Ok(())
+        }
+    }
+}
+
+async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Writes the status to the log.
+async fn say(house: &House) {
+    match serde_json::to_string(&house.desk.status().await) {
+        Ok(status) => info!(status = %Shown::text(&status), "status"),
+        Err(error) => warn!(error = %chain(&error), "status cannot be written"),
+    }
+}
