@@ -1,1 +1,16 @@
-//! Under construction.
+//! The world that the tests put around dronekeeper.
+//!
+//! - `bucket` what a store holds, and its checksums
+//! - `faults` how it misbehaves, on request, and how often it really did
+//! - `server` S3 and GCS's XML API over HTTP, on loopback
+//!
+//! Nothing here shares code with the product. A broken assumption here ends the test: so it may panic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+pub mod bucket;
+pub mod faults;
+pub mod server;
+
+pub use faults::{Fault, What};
+pub use server::{Flavour, Server};
