@@ -18,7 +18,10 @@ use tracing_subscriber::registry::LookupSpan;
 /// # Errors
 /// A sentence, when `level` cannot be read or logging has begun already.
 pub fn begin(format: LogFormat, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level `{level}`: {error}"))?;
+    // A single level is ours; what libraries do is their own affair until it is worth a warning.
+    let ours = ["dronekeeper", "actors", "kernel", "config"].map(|name| format!("{name}={level}")).join(",");
+    let filter = if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,{ours}") };
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.level `{level}`: {error}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines(format)).with_writer(Tolerant);
     log.try_init().map_err(|error| error.to_string())
 }

@@ -1,1 +1,26 @@
-//! Under construction.
+//! What we promise: one file per promise, run against the real binary and real servers.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[path = "lab/bench.rs"]
+mod bench;
+#[path = "lab/collisions.rs"]
+mod collisions;
+#[path = "lab/commands.rs"]
+mod commands;
+#[path = "lab/crash.rs"]
+mod crash;
+#[path = "lab/docs.rs"]
+mod docs;
+#[path = "lab/hostile.rs"]
+mod hostile;
+#[path = "lab/injuries.rs"]
+mod injuries;
+#[path = "lab/input.rs"]
+mod input;
+#[path = "lab/lies.rs"]
+mod lies;
+#[path = "lab/offload.rs"]
+mod offload;
+#[path = "lab/resume.rs"]
+mod resume;

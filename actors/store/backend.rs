@@ -8,12 +8,12 @@ use super::tap::{Meter, Tap};
 use super::{SINGLE, Settings};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Formatter};
 use std::str::FromStr;
@@ -92,7 +92,7 @@ impl Backend {
             for (key, value) in options::<AmazonS3ConfigKey>(settings, "AWS_")? {
                 builder = builder.with_config(key, value);
             }
-            let has = |key| builder.get_config_value(&key).is_some();
+            let has = |key| is_set(builder.get_config_value(&key));
             if !has(AmazonS3ConfigKey::AccessKeyId) && !has(AmazonS3ConfigKey::SkipSignature) {
                 return Err(refused(settings, "no credentials: set options aws_access_key_id and aws_secret_access_key (or aws_secret_access_key_file)"));
             }
@@ -126,8 +126,13 @@ impl Backend {
                 GoogleConfigKey::ApplicationCredentials,
                 GoogleConfigKey::SkipSignature,
             ];
-            if keys.iter().all(|key| builder.get_config_value(key).is_none()) {
+            if !keys.iter().any(|key| is_set(builder.get_config_value(key))) {
                 return Err(refused(settings, "no credentials: set option google_service_account to the path of a key file"));
+            }
+            if is_set(builder.get_config_value(&GoogleConfigKey::SkipSignature)) {
+                // Otherwise the library asks the metadata server for a token that it then does not use.
+                let nobody = GcpCredential { bearer: String::new() };
+                builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
             }
             let builder = builder
                 .with_client_options(client(settings, patient))
@@ -155,7 +160,7 @@ impl Backend {
                 AzureConfigKey::SkipSignature,
                 AzureConfigKey::UseEmulator,
             ];
-            if keys.iter().all(|key| builder.get_config_value(key).is_none()) {
+            if !keys.iter().any(|key| is_set(builder.get_config_value(key))) {
                 return Err(refused(settings, "no credentials: set option azure_storage_account_key (or its _file)"));
             }
             let builder = builder
@@ -228,6 +233,11 @@ fn options<K: FromStr>(settings: &Settings, prefix: &str) -> Result<Vec<(K, Stri
         found.push((key, value.expose().to_owned()));
     }
     Ok(found)
+}
+
+/// Truth values read `false` when nobody has set them.
+fn is_set(value: Option<String>) -> bool {
+    value.is_some_and(|value| !value.is_empty() && value != "false")
 }
 
 fn refused(settings: &Settings, why: &str) -> StoreError {

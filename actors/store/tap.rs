@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use http_body_util::BodyExt;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpRequestBody, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService, ReqwestConnector,
 };
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -120,6 +121,9 @@ struct Tapped {
 impl HttpService for Tapped {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (mut head, body) = request.into_parts();
+        if is_metadata_server(head.uri.host().unwrap_or_default()) {
+            return Err(HttpError::new(HttpErrorKind::Request, MetadataServer));
+        }
         let length = body.content_length() as u64;
         // A body in one piece is sent with its head in one system call.
         let body = body.collect().await?.to_bytes();
@@ -151,6 +155,25 @@ impl HttpService for Tapped {
     }
 }
 
+/// A store would have asked the cloud's metadata server for credentials: ours are static.
+#[derive(Debug, thiserror::Error)]
+#[error("no credentials: a metadata server is never asked; set them in store.options")]
+struct MetadataServer;
+
+/// Amazon's, over IPv6.
+const AMAZON_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// The addresses that clouds give their metadata servers.
+fn is_metadata_server(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    let link_local = match host.parse() {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_unicast_link_local() || address == AMAZON_V6,
+        Err(_) => false,
+    };
+    link_local || host.eq_ignore_ascii_case("metadata") || host.to_ascii_lowercase().starts_with("metadata.google")
+}
+
 /// How long the server asks to be left alone.
 fn asked_to_wait(response: &HttpResponse) -> Duration {
     let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
@@ -172,5 +195,31 @@ fn checksum_in(kind: Kind, response: &HttpResponse) -> Option<Checksum> {
         }
         Kind::Azure => header("content-md5").map(|value| Checksum { name: "md5", value: value.to_owned() }),
         Kind::File | Kind::Http | Kind::Memory => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_servers_are_known_by_every_name() {
+        for host in ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "METADATA", "[fd00:ec2::254]"] {
+            assert!(is_metadata_server(host), "{host}");
+        }
+        for host in ["127.0.0.1", "storage.googleapis.com", "metadata-results.lab", "10.0.0.1"] {
+            assert!(!is_metadata_server(host), "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn uploads_together_keep_to_the_bandwidth() {
+        let meter = Meter::new(Some(100_000));
+        let begun = Instant::now();
+        for _ in 0..4 {
+            meter.pass(10_000).await;
+        }
+        assert!(begun.elapsed() >= Duration::from_millis(390), "{:?}", begun.elapsed());
+        assert_eq!((meter.requests(), meter.bytes_sent()), (4, 40_000));
     }
 }
