@@ -49,18 +49,6 @@ pub enum LedgerError {
     Io(String),
 }
 
-impl LedgerError {
-    fn kind(&self) -> &'static str {
-        match self {
-            LedgerError::Busy => "busy",
-            LedgerError::ReadOnly => "read_only",
-            LedgerError::Full => "full",
-            LedgerError::Newer { .. } => "newer",
-            LedgerError::Io(_) => "io",
-        }
-    }
-}
-
 /// What kind of failure an attempt met: the bounded word that logs, status and metrics share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -74,7 +74,8 @@ impl Planner {
         }
         self.lane.gauge.backlog.store(self.backlog.len(), Relaxed);
         self.lane.gauge.backlog_bytes.store(self.backlog.bytes(), Relaxed);
-        if !self.ticking && !(self.backlog.is_empty() && self.ready.is_empty()) {
+        let waiting = !self.backlog.is_empty() || !self.ready.is_empty();
+        if waiting && !self.ticking {
             self.ticking = true;
             ctx.run_later(TICK, |act, ctx| {
                 act.ticking = false;

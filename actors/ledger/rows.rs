@@ -144,6 +144,7 @@ pub struct PauseRow {
 }
 
 /// What a job's row holds, as it is written and summed.
+#[allow(missing_docs)]
 pub struct Raw {
     pub job: Vec<u8>,
     pub dev: i64,

@@ -4,10 +4,11 @@ use super::attempt::Attempt;
 use super::claim::{self, ClaimError, Claimed};
 use super::names::object_key;
 use crate::completion::CompleteJob;
-use crate::lab::Entry;
+use crate::lab::{Entry, Kind, RelPath};
 use crate::lane::Lane;
 use crate::ledger::{FailureClass, ResumeMaterial, Resumed};
 use crate::manifest::{Claim, FORMAT};
+use crate::shown::chain;
 use crate::tree::{JobDir, Limits, Snapshot, TreeError};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -53,6 +54,8 @@ pub enum PlanError {
     Replaced,
     #[error("cannot read the job's directory: the reader died")]
     Reader(#[from] tokio::task::JoinError),
+    #[error("something is mounted at {0}: unmount it, then `dronekeeper quarantine release`")]
+    Mounted(RelPath),
 }
 
 impl PlanError {
@@ -61,7 +64,7 @@ impl PlanError {
         match self {
             PlanError::Claim(ClaimError::Store(error)) => error.class(),
             PlanError::Claim(_) => FailureClass::Precondition,
-            PlanError::Tree(_) | PlanError::Reader(_) => FailureClass::Io,
+            PlanError::Tree(_) | PlanError::Reader(_) | PlanError::Mounted(_) => FailureClass::Io,
             PlanError::Replaced => FailureClass::ChangedSource,
         }
     }
@@ -74,6 +77,11 @@ pub async fn plan(lane: &Arc<Lane>, job: CompleteJob, seat: Option<OwnedSemaphor
     match prepare(&attempt).await {
         Ok((dir, snapshot, claimed, resumed)) => {
             Some(Plan { attempt, finished_at, dir, snapshot, claimed, resumed, seat })
+        }
+        Err(error @ (PlanError::Mounted(_) | PlanError::Tree(TreeError::TooDeep(..) | TreeError::TooMany(_)))) => {
+            // Time changes nothing here: a person does.
+            attempt.park(chain(&error)).await;
+            None
         }
         Err(error) => {
             attempt.fail(error.class(), &error).await;
@@ -95,6 +103,9 @@ async fn prepare(attempt: &Attempt) -> Result<Prepared, PlanError> {
     let (dir, snapshot) = lane.site.io.spawn_blocking(read).await??;
     if *dir.incarnation() != attempt.incarnation {
         return Err(PlanError::Replaced);
+    }
+    if let Some(mount) = snapshot.entries.iter().find(|entry| entry.kind == Kind::MountPoint) {
+        return Err(PlanError::Mounted(mount.path.clone()));
     }
     lane.site.store.ready(&lane.site.prefix).await.map_err(ClaimError::from)?;
     let claim = Claim {

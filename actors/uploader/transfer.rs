@@ -5,9 +5,9 @@ use crate::lab::{Entry, Kind};
 use crate::ledger::FailureClass;
 use crate::manifest::Object;
 use crate::planner::plan::Plan;
-use crate::shown::Shown;
 use crate::store::{Held, StoreError};
 use crate::tree::OpenError;
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -85,11 +85,10 @@ impl UploadError {
 pub async fn transfer(plan: &Plan) -> Result<Vec<Sent>, UploadError> {
     let notes = resume::Notes::of(plan);
     let mut sent = notes.already(plan).await;
-    let mut have = vec![false; plan.snapshot.entries.len()];
-    sent.iter().for_each(|sent| have[sent.index] = true);
+    let have: HashSet<usize> = sent.iter().map(|sent| sent.index).collect();
     let store = &plan.attempt.lane.site.store;
     let missing = plan.snapshot.entries.iter().enumerate();
-    let missing = missing.filter(|(index, entry)| entry.kind == Kind::File && !have[*index]);
+    let missing = missing.filter(|(index, entry)| entry.kind == Kind::File && !have.contains(index));
     let (large, small): (Vec<_>, Vec<_>) = missing.partition(|(_, entry)| entry.size > store.single_put());
 
     let mut flights: JoinSet<Result<Vec<Sent>, UploadError>> = JoinSet::new();
@@ -135,9 +134,4 @@ pub fn sent(index: usize, key: String, sha256: String, size: u64, ours: Option<S
     let proof = if proven { ours.unwrap_or_default() } else { String::from("read-back") };
     let object = Object { key, sha256, etag: held.etag, version: held.version, proof };
     Sent { index, object, size, proven }
-}
-
-/// Text of a key for a log.
-pub fn shown(key: &str) -> String {
-    Shown::text(key).to_string()
 }

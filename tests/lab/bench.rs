@@ -90,7 +90,7 @@ impl Bench {
     pub fn write_config(&self) -> PathBuf {
         let lane = if self.lane.contains("directories") { "" } else { "directories = [\"[0-9]*-*\"]\n" };
         let mut text = String::new();
-        writeln!(text, "[drone]\nname = \"bench\"\nstate_dir = {:?}", self.path("state")).unwrap();
+        writeln!(text, "[log]\nlevel = \"debug\"\n[drone]\nname = \"bench\"\nstate_dir = {:?}", self.path("state")).unwrap();
         writeln!(text, "[admin]\nlisten = \"127.0.0.1:0\"").unwrap();
         writeln!(text, "[results]\ndir = {:?}\nrescan = \"100ms\"", self.results()).unwrap();
         writeln!(text, "[store]\nstall = \"3s\"\n{}", self.store).unwrap();
