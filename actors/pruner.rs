@@ -143,12 +143,19 @@ pub async fn prune(proof: &Proof) -> Result<Pruned, PruneError> {
     if !budget::allows(&lane.site).await {
         return Ok(Pruned::OverBudget);
     }
-    prove_again(&lane.site.store, proof.manifest(), proof.manifest_bytes()).await?;
+    if cfg!(not(seeded_bug = "ledger_trusted")) {
+        prove_again(&lane.site.store, proof.manifest(), proof.manifest_bytes()).await?;
+    }
     let note = Note::of(proof);
     let (site, job, manifest) = (lane.site.clone(), proof.job().clone(), proof.manifest().clone());
     let incarnation = proof.attempt().incarnation.clone();
     let delete = move || -> Result<Pruned, PruneError> {
         let dir = site.root.job(&job)?;
+        if cfg!(seeded_bug = "unlink_by_path") {
+            let path = site.root.path().join(job.to_string());
+            std::fs::remove_dir_all(&path).map_err(|error| TreeError::Delete(job.to_string(), error))?;
+            return Ok(Pruned::Deleted { files: 0, bytes: 0 });
+        }
         if *dir.incarnation() != incarnation {
             return Ok(Pruned::Changed("another directory has its name now".into()));
         }

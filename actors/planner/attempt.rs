@@ -93,6 +93,9 @@ impl Attempt {
             config::Attempts::Limited(most) => most,
         };
         let attempt = Attempt { number, ..attempt };
+        if cfg!(seeded_bug = "give_up_is_done") && number > 3 {
+            let _ = std::fs::remove_dir_all(attempt.lane.site.root.path().join(attempt.job().to_string()));
+        }
         if crashed >= DEADLY {
             return Err(attempt.park(format!("its handler died {crashed} times in a row")).await);
         }

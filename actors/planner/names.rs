@@ -16,6 +16,9 @@ const LONGEST_PART: usize = 240;
 
 /// One part of a path as one part of a key.
 pub fn escape(part: &[u8]) -> String {
+    if cfg!(seeded_bug = "lossy_names") {
+        return String::from_utf8_lossy(part).replace(['#', '%'], "_");
+    }
     let mut key = String::with_capacity(part.len());
     for (index, byte) in part.iter().enumerate() {
         let digit = |offset: usize| part.get(index + offset).is_some_and(u8::is_ascii_hexdigit);

@@ -12,7 +12,9 @@ const STRETCH: usize = 4000;
 /// Asks for everything that identifies an entry; the name itself is looked at, never what it points to.
 pub fn stat(dir: impl AsFd, name: &[u8]) -> io::Result<Statx> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+    let follow = cfg!(seeded_bug = "links_followed");
+    let links = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    let flags = links | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
     Ok(rustix::fs::statx(dir, name, flags, mask)?)
 }
 
@@ -70,6 +72,9 @@ pub fn entry(path: RelPath, stat: &Statx, home: u64, target: Option<Box<[u8]>>) 
 
 /// Opens what lies beneath `dir`: through no link, on the same file system, without waiting for a fifo.
 pub fn open(dir: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    if cfg!(seeded_bug = "links_followed") {
+        return Ok(rustix::fs::openat(dir, path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
+    }
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;

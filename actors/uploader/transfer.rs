@@ -130,7 +130,10 @@ async fn land(
 /// [`StoreError`] `Mismatch` when the store answers with another checksum or size than ours.
 pub fn sent(index: usize, key: String, sha256: String, size: u64, ours: Option<String>, held: Held) -> Sent {
     let theirs = held.checksum.as_ref().map(|checksum| format!("{}={}", checksum.name, checksum.value));
-    let proven = ours.is_some() && ours == theirs && held.size == size;
+    let proven = match cfg!(seeded_bug = "etag_is_checksum") {
+        true => held.etag.is_some(),
+        false => ours.is_some() && ours == theirs && held.size == size,
+    };
     let proof = if proven { ours.unwrap_or_default() } else { String::from("read-back") };
     let object = Object { key, sha256, etag: held.etag, version: held.version, proof };
     Sent { index, object, size, proven }

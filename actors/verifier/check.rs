@@ -48,6 +48,9 @@ impl CheckError {
 /// # Errors
 /// The first [`CheckError`].
 pub async fn check(store: &Store, prefix: &str, sent: &[Sent]) -> Result<(), CheckError> {
+    if cfg!(seeded_bug = "no_verification") {
+        return Ok(());
+    }
     let lists = store.abilities().list_proves;
     let standing = if lists { listed(store, prefix, sent).await? } else { BTreeMap::new() };
     let mut doubtful = Vec::new();

@@ -65,6 +65,22 @@ fn a_job_that_grows_after_its_proof_is_offloaded_again_without_what_is_safe() {
 }
 
 #[test]
+fn a_file_that_appears_between_proof_and_deletion_is_kept() {
+    let server = Server::start(Flavour::S3);
+    // The first read of the manifest follows its writing, the second precedes the deletion.
+    let slow = Fault::new("GET", "101-a/.dronekeeper/manifest", What::Delay(std::time::Duration::from_secs(2)));
+    let slow = server.misbehave(slow.after(1).times(1));
+    let mut bench = Bench::on(&server);
+    bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait("about to be deleted", || slow.fired() > 0);
+    fs::write(bench.results().join("101-a/last.log"), "written at the last moment").unwrap();
+    let files = hashes(&bench.results().join("101-a"));
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.restored("101-a~2"), files);
+}
+
+#[test]
 fn a_file_that_changes_under_an_attempt_voids_it() {
     let server = Server::start(Flavour::S3);
     let slow = server.misbehave(Fault::new("PUT", "101-a/status", What::Delay(std::time::Duration::from_secs(1))).times(1));

@@ -1,1 +1,179 @@
-//! Soon.
+//! What an operator asks and says, on the command line.
+
+use crate::bench::{Bench, hashes};
+use stage::{Fault, Flavour, Server, What};
+use std::fs;
+use std::process::Output;
+
+fn out(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+#[test]
+fn offload_works_without_a_daemon() {
+    let server = Server::start(Flavour::S3);
+    let bench = Bench::on(&server);
+    let jobs = bench.finished(&["101-a", "102-b"]);
+    let dirs = [bench.results().join("101-a"), bench.results().join("102-b")];
+    let dirs: Vec<&str> = dirs.iter().map(|dir| dir.to_str().unwrap()).collect();
+    let dry = bench.tell(&["offload", "--dry-run", dirs[0]]);
+    assert!(out(&dry).contains("101-a: 4 files, "), "{}", out(&dry));
+    assert!(server.objects().is_empty(), "a dry run wrote something");
+    let kept = bench.tell(&["offload", "--keep", dirs[0], dirs[1]]);
+    assert!(kept.status.success() && out(&kept).contains("2 of 2 directories"), "{}", out(&kept));
+    assert_eq!(bench.left(), ["101-a", "102-b"]);
+    let gone = bench.tell(&["offload", dirs[0], dirs[1]]);
+    assert!(gone.status.success(), "{}", out(&gone));
+    assert_eq!(bench.left(), [""; 0]);
+    let sent = server.log().iter().filter(|asked| asked.method == "PUT" && asked.target.ends_with("101-a/status.log")).count();
+    assert_eq!(sent, 1, "what was proven was sent again");
+    assert_eq!(bench.restored("102-b"), jobs["102-b"]);
+}
+
+#[test]
+fn offload_says_what_failed_and_keeps_it() {
+    let server = Server::start(Flavour::S3);
+    server.misbehave(Fault::new("PUT", "101-a/status", What::Status(400, None)));
+    let bench = Bench::on(&server);
+    bench.finished(&["101-a", "102-b"]);
+    let done = bench.tell(&["offload", "results/101-a", "results/102-b", "results/103-none"]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(out(&done).contains("101-a: not offloaded") && out(&done).contains("1 of 3 directories"), "{}", out(&done));
+    assert_eq!(bench.left(), ["101-a"]);
+}
+
+#[test]
+fn status_and_jobs_tell_what_is_wrong_and_why() {
+    let server = Server::start(Flavour::S3);
+    server.misbehave(Fault::new("PUT", "101-a/status", What::Status(400, None)));
+    let mut bench = Bench::on(&server);
+    assert_eq!(bench.tell(&["status"]).status.code(), Some(69), "nobody runs yet");
+    bench.finished(&["101-a", "102-b"]);
+    bench.start();
+    bench.wait_until_gone("102-b");
+    bench.wait_until_said("attempt failed");
+    let status = bench.tell(&["status"]);
+    assert_eq!(status.status.code(), Some(1), "{}", out(&status));
+    for part in ["DEGRADED", "root/offload/lanes/jobs/uploaders/1", "s3://lab (proves by checksum and listing)", "[failed]"] {
+        assert!(out(&status).contains(part), "{part} is missing in\n{}", out(&status));
+    }
+    let json: serde_json::Value = serde_json::from_slice(&bench.tell(&["status", "--json"]).stdout).unwrap();
+    assert_eq!((&json["schema"], &json["lanes"][0]["failed"]), (&1.into(), &1.into()));
+    assert!(out(&bench.tell(&["jobs", "--state", "failed"])).contains("101-a"));
+    assert!(out(&bench.tell(&["jobs", "--state", "pruned"])).contains("102-b"));
+    let tale = bench.tell(&["jobs", "show", "101-a"]);
+    assert!(out(&tale).contains("attempt 1") && out(&tale).contains("status.log"), "{}", out(&tale));
+    assert_eq!(bench.tell(&["jobs", "show", "999-none"]).status.code(), Some(66));
+}
+
+#[test]
+fn a_job_that_ran_out_of_attempts_is_quarantined_until_a_person_releases_it() {
+    let server = Server::start(Flavour::S3);
+    let fault = server.misbehave(Fault::new("PUT", "101-a/status", What::Status(400, None)));
+    let mut bench = Bench::on(&server).lane("attempts = 2");
+    let jobs = bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait_until_said("quarantined job=101-a");
+    assert_eq!(bench.left(), ["101-a"]);
+    assert!(out(&bench.tell(&["quarantine", "ls"])).contains("2 attempts failed"));
+    fault.over();
+    let released = bench.tell(&["quarantine", "release", "101-a"]);
+    assert!(released.status.success(), "{}", String::from_utf8_lossy(&released.stderr));
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.restored("101-a"), jobs["101-a"]);
+}
+
+#[test]
+fn a_pause_holds_and_survives_a_restart_until_resume() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.wait_until_said("drone runs");
+    bench.wait("the console answers", || bench.tell(&["pause", "--reason", "bucket move"]).status.success());
+    bench.stop();
+    bench.start();
+    bench.finished(&["101-a"]);
+    bench.wait("the pause is shown", || out(&bench.tell(&["status"])).contains("paused: bucket move"));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(bench.left(), ["101-a"], "offloaded while paused");
+    assert_eq!(bench.tell(&["pause", "no-such-lane"]).status.code(), Some(1));
+    assert!(bench.tell(&["resume"]).status.success());
+    bench.wait_until_gone("101-a");
+}
+
+#[test]
+fn a_failed_job_is_retried_at_once_when_told() {
+    let server = Server::start(Flavour::S3);
+    let fault = server.misbehave(Fault::new("PUT", "101-a/status", What::Status(400, None)));
+    let mut bench = Bench::on(&server);
+    bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait("some attempts", || bench.said("attempt failed") >= 4);
+    fault.over();
+    assert!(bench.tell(&["retry", "101-a"]).status.success());
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.tell(&["retry", "101-a"]).status.code(), Some(1), "there is nothing to retry");
+}
+
+#[test]
+fn too_many_deletions_stop_pruning_until_resume() {
+    let mut bench = Bench::new().extra("[limits]\ndeletions_per_hour = 2");
+    bench.finished(&["101-a", "102-b", "103-c", "104-d"]);
+    bench.start();
+    bench.wait_until_said("pruning stops");
+    bench.wait("all stored", || bench.said("verified job=") == 4);
+    assert_eq!(bench.left().len(), 2);
+    assert!(out(&bench.tell(&["status"])).contains("nothing is deleted"));
+    assert!(bench.tell(&["resume"]).status.success());
+    bench.wait("the rest pruned", || bench.left().is_empty());
+}
+
+#[test]
+fn verify_names_each_difference() {
+    let server = Server::start(Flavour::S3);
+    let bench = Bench::on(&server);
+    bench.finished(&["101-a"]);
+    assert!(bench.tell(&["offload", "--keep", "results/101-a"]).status.success());
+    assert!(bench.tell(&["verify", "101-a"]).status.success());
+    server.mutate("101-a/status.log", Some(b"bit rot"));
+    server.mutate("101-a/empty", None);
+    for arguments in [&["verify", "101-a"][..], &["verify", "--all", "--read-back"]] {
+        let done = bench.tell(arguments);
+        assert_eq!(done.status.code(), Some(1));
+        assert!(out(&done).contains("101-a/status.log") && out(&done).contains("101-a/empty"), "{}", out(&done));
+    }
+    assert_eq!(bench.tell(&["verify", "999-none"]).status.code(), Some(1));
+}
+
+#[test]
+fn restore_brings_back_one_file_and_refuses_to_overwrite() {
+    let server = Server::start(Flavour::S3);
+    let bench = Bench::on(&server);
+    bench.finished(&["101-a"]);
+    std::os::unix::fs::symlink("status.log", bench.results().join("101-a/link")).unwrap();
+    assert!(bench.tell(&["offload", "results/101-a"]).status.success());
+    let some = bench.tell(&["restore", "101-a", "--to", "some", "--path", "debug/*"]);
+    assert!(some.status.success());
+    assert_eq!(hashes(&bench.path("some")).len(), 1);
+    let again = bench.tell(&["restore", "101-a", "--to", "some"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("not an empty directory"));
+    assert!(bench.tell(&["restore", "101-a", "--to", "all"]).status.success());
+    assert_eq!(fs::read_link(bench.path("all/link")).unwrap().to_str(), Some("status.log"));
+    server.mutate("101-a/status.log", Some(b"bit rot"));
+    let rotten = bench.tell(&["restore", "101-a", "--to", "rotten"]);
+    assert_eq!(rotten.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&rotten.stderr).contains("differs from its manifest"));
+}
+
+#[test]
+fn the_demo_ends_with_everything_offloaded() {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_dronekeeper")).args(["demo", "--once"]).output().unwrap();
+    assert!(done.status.success() && out(&done).contains("All finished jobs are offloaded, verified and pruned"), "{}", out(&done));
+}
+
+#[test]
+fn completions_and_a_man_page_can_be_had() {
+    let bench = Bench::new();
+    assert!(out(&bench.tell(&["completions", "bash"])).contains("dronekeeper"));
+    assert!(out(&bench.tell(&["man"])).contains(".TH dronekeeper"));
+}

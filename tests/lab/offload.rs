@@ -55,7 +55,7 @@ fn jobs_go_to_s3s() {
 
 #[test]
 fn jobs_go_to_azurite() {
-    let options = "azure_storage_use_emulator = \"true\", azure_storage_account_name = \"devstoreaccount1\", \
+    let options = "azure_storage_account_name = \"devstoreaccount1\", \
                    azure_storage_account_key = \"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==\"";
     let endpoint = format!("{}/devstoreaccount1", address("LAB_AZURITE"));
     the_main_job(Bench::with_store(&format!(
@@ -97,6 +97,32 @@ fn a_proven_job_stays_until_delete_after() {
     assert_eq!(bench.left(), ["401-kept"], "pruned before its time");
     bench.wait_until_gone("401-kept");
     assert_eq!(bench.said("uploaded job=401-kept"), 1);
+}
+
+/// Debian's package `faketime`, which `tests/run` installs.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+#[test]
+fn a_clock_that_jumps_ten_days_deletes_nothing_early() {
+    assert!(std::path::Path::new(FAKETIME).exists(), "libfaketime is missing: run these tests with tests/run");
+    let mut bench = Bench::new().lane("delete_after = \"1h\"");
+    bench.finished(&["401-kept"]);
+    let clock = bench.path("clock");
+    fs::write(&clock, "+0").unwrap();
+    bench.start_with(&[
+        ("LD_PRELOAD", FAKETIME),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ]);
+    bench.wait_until_said("verified job=401-kept");
+    fs::write(&clock, "+10d").unwrap();
+    bench.finished(&["402-later"]);
+    bench.wait_until_said("verified job=402-later");
+    let ten_days_on = bench.log().lines().any(|line| line.contains("402-later") && !line.starts_with(&bench.log()[..10]));
+    assert!(ten_days_on, "the clock did not jump: the test proves nothing");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(bench.left(), ["401-kept", "402-later"]);
 }
 
 #[test]
