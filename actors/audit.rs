@@ -60,7 +60,11 @@ pub async fn manifest(store: &Store, prefix: &str) -> Result<Manifest, AuditErro
 ///
 /// # Errors
 /// [`AuditError`] when it could not be found out.
-pub async fn differences(store: &Store, manifest: &Manifest, hash_all: bool) -> Result<Vec<String>, AuditError> {
+pub async fn differences(
+    store: &Store,
+    manifest: &Manifest,
+    hash_all: bool,
+) -> Result<Vec<String>, AuditError> {
     let mut found = Vec::new();
     for sent in objects(manifest) {
         let checked = match hash_all {
@@ -87,7 +91,10 @@ pub async fn restore(
     to: &Path,
     only: Option<&GlobMatcher>,
 ) -> Result<u64, AuditError> {
-    let failed = |path: &Path| { let path = path.to_owned(); move |error| AuditError::Write(path, error) };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| AuditError::Write(path, error)
+    };
     if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) || to.is_file() {
         return Err(AuditError::Occupied(to.to_owned()));
     }
@@ -116,7 +123,8 @@ pub async fn restore(
         count += 1;
     }
     for (entry, target) in last {
-        let link = entry.entry().map_err(|error| AuditError::Manifest(manifest.prefix.clone(), error))?.target;
+        let link =
+            entry.entry().map_err(|error| AuditError::Manifest(manifest.prefix.clone(), error))?.target;
         let link = link.unwrap_or_default();
         symlink(std::ffi::OsStr::from_bytes(&link), &target).map_err(failed(&target))?;
     }

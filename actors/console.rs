@@ -105,7 +105,9 @@ fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<Server> {
                     .route("/readyz", web::get().to(ready))
                     .service(control),
             )
-            .default_service(web::to(|| async { HttpResponse::Forbidden().body("not here, or not from there\n") }))
+            .default_service(web::to(|| async {
+                HttpResponse::Forbidden().body("not here, or not from there\n")
+            }))
     });
     let server = server.workers(1).disable_signals().shutdown_timeout(1);
     Ok(server.listen_uds(socket)?.listen(admin)?.run())
@@ -138,7 +140,8 @@ async fn status(desk: web::Data<Desk>) -> HttpResponse {
 
 async fn ready(desk: web::Data<Desk>) -> HttpResponse {
     let status = desk.status().await;
-    let reasons: Vec<String> = status.problems.into_iter().map(|problem| format!("{}: {}\n", problem.id, problem.text)).collect();
+    let reasons: Vec<String> =
+        status.problems.into_iter().map(|problem| format!("{}: {}\n", problem.id, problem.text)).collect();
     match status.healthy {
         true => HttpResponse::Ok().body("ready\n"),
         false => HttpResponse::ServiceUnavailable().body(reasons.concat()),
@@ -165,7 +168,9 @@ async fn job(desk: web::Data<Desk>, request: HttpRequest) -> HttpResponse {
     };
     match desk.history(job).await {
         Ok(Some(history)) => HttpResponse::Ok().json(history),
-        Ok(None) => HttpResponse::NotFound().json(serde_json::json!({ "error": "the ledger does not know this job" })),
+        Ok(None) => {
+            HttpResponse::NotFound().json(serde_json::json!({ "error": "the ledger does not know this job" }))
+        }
         Err(error) => answer::<()>(Err(error.to_string())),
     }
 }
@@ -182,7 +187,9 @@ struct Jobs {
 async fn retry(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
     let jobs = body.jobs.as_ref().map(|jobs| jobs.iter().filter_map(|job| path(job)).collect::<Vec<_>>());
     match desk.retry(jobs.clone(), body.quarantined).await {
-        Ok(0) if jobs.is_some() => answer::<()>(Err("none of these jobs is waiting: see `dronekeeper jobs`".into())),
+        Ok(0) if jobs.is_some() => {
+            answer::<()>(Err("none of these jobs is waiting: see `dronekeeper jobs`".into()))
+        }
         done => answer(done.map_err(|error| error.to_string())),
     }
 }

@@ -62,7 +62,9 @@ pub async fn trash(lane: &Arc<Lane>) {
         let job = trashed.origin().clone();
         let Some(_hold) = site.holds.take(&job) else { continue };
         match pruner::finish(lane, trashed).await {
-            Ok(Pruned::Deleted { files, bytes }) => info!(%job, files, bytes, "pruned, after an interruption"),
+            Ok(Pruned::Deleted { files, bytes }) => {
+                info!(%job, files, bytes, "pruned, after an interruption")
+            }
             Ok(outcome) => warn!(%job, ?outcome, "put back from the trash"),
             Err(error) => warn!(%job, error = %chain(&error), "stays in the trash for now"),
         }
@@ -81,7 +83,11 @@ async fn uploads(lane: &Arc<Lane>) {
             debug!(key = %Shown::text(&key), error = %chain(&error), "upload not aborted");
             continue;
         }
-        let forget = ForgetUpload { job: open.job.clone(), path: open.upload.path.clone(), upload_id: open.upload.upload_id.clone() };
+        let forget = ForgetUpload {
+            job: open.job.clone(),
+            path: open.upload.path.clone(),
+            upload_id: open.upload.upload_id.clone(),
+        };
         let _ = site.ledger(forget).await;
         info!(job = %open.job, path = %open.upload.path, "abandoned upload cleaned up");
     }

@@ -196,7 +196,11 @@ pub async fn finish(lane: &Arc<Lane>, trashed: Trashed) -> Result<Pruned, PruneE
     };
     let found = crate::planner::claim::published(lane, &note.prefix).await;
     let published = match found {
-        Ok(Some(published)) if note.manifest_sha256 == crate::lab::Digest::of(&published.bytes).to_string() => published,
+        Ok(Some(published))
+            if note.manifest_sha256 == crate::lab::Digest::of(&published.bytes).to_string() =>
+        {
+            published
+        }
         Ok(_) => return put_back(site, trashed, "its manifest is gone or another").await,
         Err(error) => return Err(PruneError::Again(AgainError::Manifest(error))),
     };

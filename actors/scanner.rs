@@ -62,7 +62,16 @@ impl Scanner {
         completion: Next<CheckJob>,
     ) -> Self {
         let memory = Memory::new(rescan, lane.settings.delete_after);
-        Scanner { lane, patterns, earlier, rescan, memory, due: VecDeque::new(), lost_root: false, completion }
+        Scanner {
+            lane,
+            patterns,
+            earlier,
+            rescan,
+            memory,
+            due: VecDeque::new(),
+            lost_root: false,
+            completion,
+        }
     }
 
     /// One round: ask the ledger, sweep the disk, offer what is due; then rest.
@@ -74,7 +83,8 @@ impl Scanner {
         };
         ctx.wait(asked.into_actor(self).map(|(changed, paused), act, ctx| {
             if let Ok(pauses) = paused {
-                let mine = |lane: &Option<String>| lane.as_ref().is_none_or(|lane| *lane == act.lane.settings.name);
+                let mine =
+                    |lane: &Option<String>| lane.as_ref().is_none_or(|lane| *lane == act.lane.settings.name);
                 act.lane.gauge.paused.store(pauses.iter().any(|pause| mine(&pause.lane)), Relaxed);
             }
             let began = Instant::now();

@@ -21,7 +21,9 @@ use backend::{Backend, Kind};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult};
+use object_store::{
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
+};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -250,14 +252,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn read(&self, key: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<Option<Held>, StoreError> {
+    pub async fn read(
+        &self,
+        key: &str,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<Option<Held>, StoreError> {
         let path = path(key)?;
         let _turn = self.turn().await;
-        let got = match self.patiently(self.0.backend.patient.get_opts(&path, GetOptions::default()), key).await? {
-            Ok(got) => got,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(StoreError::new(self, key, error)),
-        };
+        let got =
+            match self.patiently(self.0.backend.patient.get_opts(&path, GetOptions::default()), key).await? {
+                Ok(got) => got,
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(StoreError::new(self, key, error)),
+            };
         let held = listed(got.meta.clone());
         let mut pieces = got.into_stream();
         while let Some(piece) = self
@@ -283,7 +290,9 @@ impl Store {
         let objects = objects.map_ok(|meta| (meta.location.as_ref().to_owned(), listed(meta)));
         match objects.try_collect().await {
             Ok(objects) => Ok(objects),
-            Err(object_store::Error::NotFound { .. }) if self.0.backend.kind == Kind::Http => Ok(BTreeMap::new()),
+            Err(object_store::Error::NotFound { .. }) if self.0.backend.kind == Kind::Http => {
+                Ok(BTreeMap::new())
+            }
             Err(error) => Err(StoreError::new(self, prefix, error)),
         }
     }

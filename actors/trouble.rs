@@ -36,7 +36,8 @@ impl Trouble {
             Some(present) => present.attempts += 1,
             none => {
                 warn!(class = class.as_str(), error, "store in trouble; jobs are kept and tried again");
-                *none = Some(Present { since: SystemTime::now(), class, error: error.to_owned(), attempts: 1 });
+                *none =
+                    Some(Present { since: SystemTime::now(), class, error: error.to_owned(), attempts: 1 });
             }
         }
     }

@@ -71,14 +71,11 @@ impl Handler<UploadJob> for Uploader {
 }
 
 /// Sends a job within the lane's time. `None`: it failed, and the ledger says why.
-pub async fn upload(plan: Plan) -> Option<Receipt> {
+pub async fn upload(mut plan: Plan) -> Option<Receipt> {
     let limit = plan.attempt.lane.settings.timeout;
-    plan.attempt.lane.site.watch.planned(
-        plan.attempt.job(),
-        plan.snapshot.files,
-        plan.snapshot.bytes,
-    );
-    let ended = tokio::time::timeout(limit, transfer(&plan)).await.unwrap_or(Err(UploadError::TimedOut(limit)));
+    plan.attempt.lane.site.watch.planned(plan.attempt.job(), plan.snapshot.files, plan.snapshot.bytes);
+    let ended =
+        tokio::time::timeout(limit, transfer(&plan)).await.unwrap_or(Err(UploadError::TimedOut(limit)));
     match ended {
         Ok(sent) => {
             let (job, attempt) = (plan.attempt.job(), plan.attempt.number);
@@ -87,7 +84,8 @@ pub async fn upload(plan: Plan) -> Option<Receipt> {
                 info!(%job, lane = %plan.attempt.lane.settings.name, attempt, files, bytes, "uploaded");
             }
             // The worker is free for the next job while this one is verified.
-            Some(Receipt { plan: Plan { seat: None, ..plan }, sent })
+            plan.leave_seat();
+            Some(Receipt { plan, sent })
         }
         Err(UploadError::Changed(what)) => {
             plan.attempt.void(&what).await;

@@ -40,9 +40,10 @@ pub fn load(
     let environment: Vec<(String, String)> = environment.collect();
     let named = environment.iter().find(|(name, _)| name == VARIABLE).map(|(_, path)| PathBuf::from(path));
     let usual = ["./dronekeeper.toml", "/etc/dronekeeper/dronekeeper.toml"];
-    let file = explicit.map(Path::to_owned).or(named).or_else(|| {
-        usual.iter().map(PathBuf::from).find(|path| path.exists())
-    });
+    let file = explicit
+        .map(Path::to_owned)
+        .or(named)
+        .or_else(|| usual.iter().map(PathBuf::from).find(|path| path.exists()));
     let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
     let mut config = parse(&text, file.as_deref(), &environment)?;
     config.store.read_secrets().map_err(|complaint| ConfigError::new(None, "", vec![complaint]))?;
@@ -86,7 +87,8 @@ pub fn parse(
     toml::from_str::<Config>(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
     let mut table: toml::Table =
         toml::from_str(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
-    let set: Vec<&(String, String)> = environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let set: Vec<&(String, String)> =
+        environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     for (name, value) in &set {
         overlay(&mut table, name, value).map_err(|complaint| failed(vec![complaint]))?;
     }
@@ -118,7 +120,9 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Compl
     let parsed = toml::from_str::<toml::Table>(&format!("it = {value}")).ok();
     let parsed = parsed.and_then(|mut table| table.remove("it")).unwrap_or_else(|| value.into());
     let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    let Some(section) = section.as_table_mut() else { return complain("its section is no table in the file") };
+    let Some(section) = section.as_table_mut() else {
+        return complain("its section is no table in the file");
+    };
     match parts.next() {
         None => section.insert(key.to_owned(), parsed),
         Some(option) => {

@@ -54,7 +54,8 @@ impl ConfigError {
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         let source = self.text.lines().nth(line - 1).unwrap_or_default();
-        let width = self.text.get(span.clone()).map_or(1, |text| text.lines().next().unwrap_or("").chars().count());
+        let width =
+            self.text.get(span.clone()).map_or(1, |text| text.lines().next().unwrap_or("").chars().count());
         let file = self.file.as_deref().unwrap_or(Path::new("configuration"));
         let margin = " ".repeat(line.to_string().len());
         writeln!(f, "{margin}--> {}:{line}:{column}", file.display())?;

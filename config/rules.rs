@@ -62,30 +62,54 @@ fn lanes(lanes: &[Lane], complaints: &mut Vec<Complaint>) {
             complaints.push(Complaint::key("lane.name", &format!("`{}` is not a name", lane.name), help));
         }
         if !names.insert(&lane.name) {
-            complaints.push(Complaint::key("lane.name", &format!("`{}` is used twice", lane.name), "rename one"));
+            complaints.push(Complaint::key(
+                "lane.name",
+                &format!("`{}` is used twice", lane.name),
+                "rename one",
+            ));
         }
         if lane.directories.is_empty() {
-            complaints.push(Complaint::key(&key("directories"), "is empty", "write for example [\"[0-9]*-*\"]"));
+            complaints.push(Complaint::key(
+                &key("directories"),
+                "is empty",
+                "write for example [\"[0-9]*-*\"]",
+            ));
         }
         for pattern in &lane.directories {
             let sound = pattern.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
             if !sound || globset::Glob::new(pattern).is_err() {
                 let text = format!("has `{pattern}`, which is no pattern below `results.dir`");
-                complaints.push(Complaint::key(&key("directories"), &text, "write for example \"hosts/*/[0-9]*-*\""));
+                complaints.push(Complaint::key(
+                    &key("directories"),
+                    &text,
+                    "write for example \"hosts/*/[0-9]*-*\"",
+                ));
             }
             if !patterns.insert(pattern) {
                 let text = format!("has `{pattern}`, which another lane has too");
-                complaints.push(Complaint::key(&key("directories"), &text, "a directory belongs to one lane"));
+                complaints.push(Complaint::key(
+                    &key("directories"),
+                    &text,
+                    "a directory belongs to one lane",
+                ));
             }
         }
         if lane.workers == 0 || lane.workers > 1024 {
-            complaints.push(Complaint::key(&key("workers"), "is not between 1 and 1024", "`pause` stops a lane"));
+            complaints.push(Complaint::key(
+                &key("workers"),
+                "is not between 1 and 1024",
+                "`pause` stops a lane",
+            ));
         }
         if lane.timeout.is_zero() {
             complaints.push(Complaint::key(&key("timeout"), "is zero", "write for example \"3h\""));
         }
         if lane.marker.is_empty() || lane.marker.contains('/') {
-            complaints.push(Complaint::key(&key("marker"), "is not a file name", "write for example \".done\""));
+            complaints.push(Complaint::key(
+                &key("marker"),
+                "is not a file name",
+                "write for example \".done\"",
+            ));
         }
     }
 }
@@ -93,12 +117,15 @@ fn lanes(lanes: &[Lane], complaints: &mut Vec<Complaint>) {
 fn store(config: &Config, complaints: &mut Vec<Complaint>) {
     let store = &config.store;
     let mut complain = |text: &str, help: &str| complaints.push(Complaint::key("store.url", text, help));
-    let example = "write for example \"s3://bucket\", \"gs://bucket\", \"az://container\" or \"file:///srv/results\"";
+    let example =
+        "write for example \"s3://bucket\", \"gs://bucket\", \"az://container\" or \"file:///srv/results\"";
     match Url::parse(&store.url) {
         // A relative directory is no URL to the standard, and what people write.
         _ if store.directory().is_some_and(|path| !path.as_os_str().is_empty()) => {}
         Err(_) => complain("is not a URL", example),
-        Ok(url) if url.scheme() == "rsync" => complain("is rsync://, which this version does not support", example),
+        Ok(url) if url.scheme() == "rsync" => {
+            complain("is rsync://, which this version does not support", example)
+        }
         Ok(url) if !SCHEMES.contains(&url.scheme()) => complain("is of an unknown kind", example),
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             complain("holds credentials, which would be logged", "put them into `store.options`, by file");
@@ -113,7 +140,11 @@ fn store(config: &Config, complaints: &mut Vec<Complaint>) {
     }
     let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
     if !store.prefix.is_empty() && !store.prefix.trim_matches('/').split('/').all(sound) {
-        complaints.push(Complaint::key("store.prefix", "is not a path", "write for example \"lab-7/results\""));
+        complaints.push(Complaint::key(
+            "store.prefix",
+            "is not a path",
+            "write for example \"lab-7/results\"",
+        ));
     }
 }
 

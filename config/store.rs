@@ -57,10 +57,16 @@ impl Store {
             let Some(path) = self.options.remove(&key) else { continue };
             let name = key.trim_end_matches("_file");
             match std::fs::read_to_string(path.expose()) {
-                Ok(text) => self.options.insert(name.to_owned(), Secret::new(text.trim_end_matches(['\r', '\n']))),
+                Ok(text) => {
+                    self.options.insert(name.to_owned(), Secret::new(text.trim_end_matches(['\r', '\n'])))
+                }
                 Err(error) => {
                     let text = format!("names the file {}, which cannot be read: {error}", path.expose());
-                    return Err(Complaint::key(&format!("store.options.{key}"), &text, "check path and mode"));
+                    return Err(Complaint::key(
+                        &format!("store.options.{key}"),
+                        &text,
+                        "check path and mode",
+                    ));
                 }
             };
         }

@@ -27,7 +27,8 @@ fn the_shipped_file_says_exactly_the_defaults() {
 fn the_shipped_file_shows_every_key() {
     let shipped = include_str!("drone.toml");
     for key in Config::KEYS.iter().flat_map(|(_, keys)| *keys) {
-        let shown = shipped.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+        let shown =
+            shipped.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
         assert!(shown, "config/drone.toml does not show `{key}`");
     }
 }

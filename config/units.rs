@@ -40,7 +40,8 @@ impl FromStr for ByteCount {
     type Err = BadUnit;
 
     fn from_str(text: &str) -> Result<Self, BadUnit> {
-        let bad = || BadUnit(format!("`{text}` is not a size; write for example \"8MiB\", \"512KiB\" or \"2GB\""));
+        let bad =
+            || BadUnit(format!("`{text}` is not a size; write for example \"8MiB\", \"512KiB\" or \"2GB\""));
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let factor: u64 = match unit.trim_start() {
@@ -75,7 +76,8 @@ impl FromStr for Percent {
 
     fn from_str(text: &str) -> Result<Self, BadUnit> {
         let bad = || BadUnit(format!("`{text}` is not a share; write for example \"85%\""));
-        let number: u8 = text.strip_suffix('%').and_then(|number| number.trim().parse().ok()).ok_or_else(bad)?;
+        let number: u8 =
+            text.strip_suffix('%').and_then(|number| number.trim().parse().ok()).ok_or_else(bad)?;
         if number <= 100 { Ok(Percent(number)) } else { Err(bad()) }
     }
 }
@@ -127,7 +129,8 @@ from_text!(ByteCount, ByteRate, Percent, Pauses);
 pub fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     let example = "write for example \"90s\", \"3h\" or \"0d\"";
-    humantime::parse_duration(&text).map_err(|_| de::Error::custom(format!("`{text}` is not a duration; {example}")))
+    humantime::parse_duration(&text)
+        .map_err(|_| de::Error::custom(format!("`{text}` is not a duration; {example}")))
 }
 
 /// Reads a rate, or `"unlimited"`.
@@ -196,7 +199,10 @@ mod tests {
         assert_eq!("8MiB".parse(), Ok(ByteCount(8 << 20)));
         assert_eq!("2 GB".parse(), Ok(ByteCount(2_000_000_000)));
         assert_eq!("64KiB/s".parse(), Ok(ByteRate(64 << 10)));
-        assert_eq!((ByteCount(8 << 20).to_string(), ByteCount(1536).to_string()), ("8MiB".into(), "1.5 KiB".into()));
+        assert_eq!(
+            (ByteCount(8 << 20).to_string(), ByteCount(1536).to_string()),
+            ("8MiB".into(), "1.5 KiB".into())
+        );
         for bad in ["", "MiB", "8mib", "-1", "1.5MiB", "99999999999TiB"] {
             assert!(bad.parse::<ByteCount>().is_err(), "{bad} was taken for a size");
         }

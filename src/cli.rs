@@ -66,7 +66,9 @@ fn told(config: &Config, command: Command) -> Status {
             Some(args::JobsCommand::Show { dir }) => show::job(&client, config, &dir),
             None => show::jobs(&client, state.as_deref(), lane.as_deref(), json),
         },
-        Command::Retry { dirs, all } => jobs::retry(&client, if all { None } else { Some(named(&dirs)) }, false),
+        Command::Retry { dirs, all } => {
+            jobs::retry(&client, if all { None } else { Some(named(&dirs)) }, false)
+        }
         Command::Pause { lane, time, reason } => jobs::pause(&client, lane, time.map(Into::into), reason),
         Command::Resume { lane } => jobs::resume(&client, lane),
         Command::Drain => jobs::pause(&client, None, None, Some("drained by hand".into())),

@@ -131,7 +131,10 @@ fn sample_jobs(results: &Path) -> io::Result<()> {
         fs::create_dir_all(host.join("debug"))?;
         fs::create_dir_all(host.join("sysinfo/var/log"))?;
         fs::write(dir.join("keyval"), format!("job_started={}\nlabel=demo\n", now - 600))?;
-        fs::write(dir.join("status.log"), "START\tdummy_Pass\nGOOD\tdummy_Pass\tcompleted successfully\nEND GOOD\n")?;
+        fs::write(
+            dir.join("status.log"),
+            "START\tdummy_Pass\nGOOD\tdummy_Pass\tcompleted successfully\nEND GOOD\n",
+        )?;
         let line = "11/20 22:59:01 INFO |  autoserv| the device answered, the test goes on\n";
         fs::write(host.join("debug/autoserv.DEBUG"), line.repeat(kib * 1024 / line.len()))?;
         fs::write(host.join("sysinfo/var/log/messages #1"), "a name with a space and a number sign\n")?;

@@ -24,24 +24,20 @@ use actors::scanner::Scanner;
 use actors::tree::Patterns;
 use actors::uploader::Uploader;
 use actors::verifier::Verifier;
-use kernel::{ChildRef, ChildSpec, OnExhaustion, Policy, PoolRef, Strategy};
+use kernel::{ChildRef, ChildSpec, PoolRef};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
-
-/// A branch that gave up is tried again after so long (DESIGN.md, the tree).
-const REST: Duration = Duration::from_secs(600);
 
 /// The whole tree of one drone.
 pub fn tree(house: &Arc<House>) -> ChildSpec {
-    let (policy, built) = (house.policy(Strategy::OneForOne, 4), house.clone());
-    let policy = Policy { on_exhaustion: OnExhaustion::Rest(REST), ..policy };
-    ChildSpec::supervisor("root", policy, move || vec![console(&built), offload(&built)])
+    let built = house.clone();
+    ChildSpec::supervisor("root", house.levels().root, move || vec![console(&built), offload(&built)])
 }
 
 fn offload(house: &Arc<House>) -> ChildSpec {
-    let (policy, built) = (house.policy(Strategy::RestForOne, 3), house.clone());
-    ChildSpec::supervisor("offload", policy, move || vec![ledger(&built), janitor(&built), lanes(&built)])
+    let (policy, built) = (house.levels().offload, house.clone());
+    let children = move || vec![ledger(&built), janitor(&built), lanes(&built)];
+    house.branch(ChildSpec::supervisor("offload", policy, children))
 }
 
 /// The ledger alone: all that a one-shot offload needs of the tree.
@@ -63,18 +59,17 @@ fn console(house: &Arc<House>) -> ChildSpec {
 }
 
 fn lanes(house: &Arc<House>) -> ChildSpec {
-    let (policy, built) = (house.policy(Strategy::OneForOne, 2), house.clone());
-    ChildSpec::supervisor("lanes", policy, move || {
-        (0..built.lanes.len()).filter_map(|index| lane(&built, index)).collect()
-    })
+    let (policy, built) = (house.levels().lanes, house.clone());
+    let children = move || (0..built.lanes.len()).filter_map(|index| lane(&built, index)).collect();
+    house.branch(ChildSpec::supervisor("lanes", policy, children))
 }
 
 /// One lane: six stages, each holding the stable address of the next.
 fn lane(house: &Arc<House>, index: usize) -> Option<ChildSpec> {
     let lane = house.lanes.get(index)?.clone();
     let (name, built) = (lane.settings.name.clone(), house.clone());
-    let policy = house.policy(Strategy::OneForOne, 1);
-    Some(ChildSpec::supervisor(name, policy, move || stages(&built, &lane, index)))
+    let policy = house.levels().lane;
+    Some(house.branch(ChildSpec::supervisor(name, policy, move || stages(&built, &lane, index))))
 }
 
 fn stages(house: &Arc<House>, lane: &Arc<Lane>, index: usize) -> Vec<ChildSpec> {
@@ -85,7 +80,7 @@ fn stages(house: &Arc<House>, lane: &Arc<Lane>, index: usize) -> Vec<ChildSpec> 
     let completion = ChildRef::<Completion>::vacant();
     let seats = Arc::new(Semaphore::new(lane.settings.workers));
     let (_, workers) = watch::channel(lane.settings.workers);
-    let (pool, treat) = (house.policy(Strategy::OneForOne, 0), {
+    let (pool, treat) = (house.levels().pool, {
         let house = house.clone();
         move |spec| house.worker(spec)
     });
@@ -122,7 +117,7 @@ fn stages(house: &Arc<House>, lane: &Arc<Lane>, index: usize) -> Vec<ChildSpec> 
     vec![
         house.worker(ChildSpec::worker("pruner", &pruner, prune)),
         house.worker(ChildSpec::worker("verifier", &verifier, verify)),
-        ChildSpec::pool("uploaders", &uploaders, pool, workers, treat, upload),
+        house.branch(ChildSpec::pool("uploaders", &uploaders, pool, workers, treat, upload)),
         house.worker(ChildSpec::worker("planner", &planner, plan)),
         house.worker(ChildSpec::worker("completion", &completion, complete)),
         house.worker(ChildSpec::worker("scanner", &ChildRef::vacant(), scan)),

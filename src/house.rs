@@ -20,6 +20,9 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+/// A branch that gave up is tried again after so long (DESIGN.md, the tree).
+const REST: Duration = Duration::from_secs(600);
+
 /// Why a drone cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum HouseError {
@@ -71,7 +74,8 @@ impl House {
     /// # Errors
     /// [`HouseError`].
     pub fn open(config: &Config, root: &Path, watch: Arc<dyn Watch>) -> Result<Arc<Self>, HouseError> {
-        let state_dir = std::path::absolute(&config.drone.state_dir).unwrap_or_else(|_| config.drone.state_dir.clone());
+        let state_dir =
+            std::path::absolute(&config.drone.state_dir).unwrap_or_else(|_| config.drone.state_dir.clone());
         let lock = lock(&state_dir)?;
         let root = Arc::new(Root::open(root)?);
         let trash = Arc::new(Trash::open(&root)?);
@@ -97,7 +101,8 @@ impl House {
         });
         let lanes: Vec<Arc<Lane>> =
             config.lanes.iter().map(|lane| Arc::new(Lane::new(site.clone(), lane.clone()))).collect();
-        let patterns = config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?;
+        let patterns =
+            config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?;
         let desk = Arc::new(Desk {
             site: site.clone(),
             lanes: lanes.clone(),
@@ -128,25 +133,78 @@ impl House {
         Places { socket: self.state_dir.join(&self.config.admin.socket), admin: self.config.admin.listen }
     }
 
-    /// A supervisor's policy as the operator set it; `above` is how many supervisors stand between it and the
-    /// workers. Each level bears two restarts more seldom than the one below, within a period that is long
-    /// enough to see the one below give up (`kernel::escalates_in_time`).
-    pub fn policy(&self, strategy: Strategy, above: u32) -> Policy {
-        let supervision = &self.config.supervision;
-        let intensity = if above == 0 { supervision.max_restarts } else { 2 };
-        // The level below gives up after its period at the latest, or after its children's pauses.
-        let slowest = supervision.backoff.most.mul_f64(1.2).saturating_mul(6);
-        let period = supervision.window.max(slowest).saturating_mul(4u32.saturating_pow(above));
-        Policy { strategy, intensity, period, on_exhaustion: OnExhaustion::Escalate }
+    /// The policies of the tree's levels.
+    pub fn levels(&self) -> Levels {
+        Levels::of(&self.config.supervision)
     }
 
     /// Treats a worker's spec as the operator set it.
     pub fn worker(&self, spec: ChildSpec) -> ChildSpec {
         let supervision = &self.config.supervision;
-        let (first, most) = (supervision.backoff.first, supervision.backoff.most);
-        let backoff = Backoff { first, most, quiet: supervision.window };
-        spec.hang_after(supervision.hang_after).backoff(backoff).stop_within(Duration::from_secs(5))
+        let spec = spec.hang_after(supervision.hang_after).backoff(backoff(supervision));
+        spec.stop_within(Duration::from_secs(5))
     }
+
+    /// Treats a supervisor's spec as the operator set it.
+    pub fn branch(&self, spec: ChildSpec) -> ChildSpec {
+        spec.backoff(backoff(&self.config.supervision))
+    }
+}
+
+/// The policies of the tree, level by level from the workers up. Each has a period that is long enough to see
+/// the level below give up as often as it takes (`kernel::escalates_in_time`).
+#[derive(Clone, Copy, Debug)]
+pub struct Levels {
+    /// Of a lane's uploaders.
+    pub pool: Policy,
+    /// Of a lane's stages.
+    pub lane: Policy,
+    /// Of all lanes.
+    pub lanes: Policy,
+    /// Of the ledger and what depends on it.
+    pub offload: Policy,
+    /// Of the whole.
+    pub root: Policy,
+}
+
+impl Levels {
+    /// Workers bear what the operator says; what is above bears two, more seldom.
+    pub fn of(supervision: &config::Supervision) -> Self {
+        let own = supervision.max_restarts;
+        let mut below = Duration::ZERO;
+        let mut level = |strategy, intensity: usize| {
+            let period =
+                supervision.window.max(Self::to_escalate(supervision, intensity, below).mul_f64(1.5));
+            below = Self::to_escalate(supervision, intensity, below);
+            Policy { strategy, intensity, period, on_exhaustion: OnExhaustion::Escalate }
+        };
+        let pool = level(Strategy::OneForOne, own);
+        let lane = level(Strategy::OneForOne, own);
+        let lanes = level(Strategy::OneForOne, 2);
+        let offload = level(Strategy::RestForOne, own);
+        let root = level(Strategy::OneForOne, 2);
+        Levels {
+            pool,
+            lane,
+            lanes,
+            offload,
+            root: Policy { on_exhaustion: OnExhaustion::Rest(REST), ..root },
+        }
+    }
+
+    /// The time in which a supervisor gives up, at the most, whose child gives up in `below` each time it is started.
+    fn to_escalate(supervision: &config::Supervision, intensity: usize, below: Duration) -> Duration {
+        let restarts = u32::try_from(intensity).unwrap_or(u32::MAX);
+        // Pauses have a jitter of a fifth.
+        let pauses: Duration =
+            (1..=restarts.min(64)).map(|nth| backoff(supervision).pause(nth).mul_f64(1.2)).sum();
+        below.saturating_mul(restarts.saturating_add(1)).saturating_add(pauses)
+    }
+}
+
+fn backoff(supervision: &config::Supervision) -> Backoff {
+    let (first, most) = (supervision.backoff.first, supervision.backoff.most);
+    Backoff { first, most, quiet: supervision.window }
 }
 
 /// The store that the configuration names.
@@ -180,7 +238,9 @@ pub fn runtime() -> std::io::Result<Runtime> {
 
 /// Locks the state directory itself: a lock file could be unlinked.
 fn lock(dir: &Path) -> Result<rustix::fd::OwnedFd, HouseError> {
-    let failed = |error: std::io::Error| HouseError::Settings(format!("cannot use state_dir {}: {error}", dir.display()));
+    let failed = |error: std::io::Error| {
+        HouseError::Settings(format!("cannot use state_dir {}: {error}", dir.display()))
+    };
     std::fs::create_dir_all(dir).map_err(failed)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
@@ -190,5 +250,24 @@ fn lock(dir: &Path) -> Result<rustix::fd::OwnedFd, HouseError> {
             Err(HouseError::Held(format!("another dronekeeper holds the state directory {}", dir.display())))
         }
         Err(error) => Err(failed(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel::escalates_in_time;
+
+    #[test]
+    fn every_level_can_see_the_one_below_give_up() {
+        let supervision = config::Supervision::default();
+        let levels = Levels::of(&supervision);
+        let (mut below, ladder) =
+            (Duration::ZERO, [levels.pool, levels.lane, levels.lanes, levels.offload, levels.root]);
+        for policy in ladder {
+            assert!(escalates_in_time(&policy, below), "{policy:?} never sees {below:?}");
+            below = Levels::to_escalate(&supervision, policy.intensity, below);
+        }
+        assert_eq!((levels.lane.intensity, levels.lane.period), (5, supervision.window));
     }
 }

@@ -35,7 +35,11 @@ pub fn refused(error: &HouseError) -> Status {
 }
 
 async fn live(house: &Arc<House>) -> Status {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::user_defined1()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::user_defined1()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut ask)) = signals else {
         error!("cannot listen for signals");
         return Status::GaveUp;
@@ -90,7 +94,9 @@ async fn first_look(house: &House) -> Result<(), Status> {
     let look = house.site.spawn(async move { store.probe(&prefix).await });
     match tokio::time::timeout(Duration::from_secs(20), look).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error @ (StoreError::Settings { .. } | StoreError::NotFound { .. } | StoreError::Key { .. }))) => {
+        Ok(Err(
+            error @ (StoreError::Settings { .. } | StoreError::NotFound { .. } | StoreError::Key { .. }),
+        )) => {
             error!(error = %chain(&error), "the store cannot be used: check [store] in the configuration");
             Err(Status::Config)
         }

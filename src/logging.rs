@@ -22,7 +22,8 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), String> {
     let ours = ["dronekeeper", "actors", "kernel", "config"].map(|name| format!("{name}={level}")).join(",");
     let filter = if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,{ours}") };
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.level `{level}`: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines(format)).with_writer(Tolerant);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines(format)).with_writer(Tolerant);
     log.try_init().map_err(|error| error.to_string())
 }
 
@@ -63,7 +64,9 @@ where
         event.record(&mut said);
         let (time, meta) = (Timestamp::now(), event.metadata());
         let line = match self.0 {
-            LogFormat::Text => said.text(&time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(), meta.level().as_str()),
+            LogFormat::Text => {
+                said.text(&time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(), meta.level().as_str())
+            }
             LogFormat::Json => said.json(&time.to_string(), meta.level().as_str(), meta.target()),
         };
         writeln!(to, "{line}")
@@ -91,14 +94,17 @@ impl Said {
         let mut line = format!("{time} {level:<5} {}", self.message);
         for (name, value) in &self.fields {
             let quoted = value.is_empty() || value.contains([' ', '=']);
-            let _ = if quoted { write!(line, " {name}=\"{value}\"") } else { write!(line, " {name}={value}") };
+            let _ =
+                if quoted { write!(line, " {name}=\"{value}\"") } else { write!(line, " {name}={value}") };
         }
         line
     }
 
     fn json(&self, time: &str, level: &str, target: &str) -> String {
         let mut object = serde_json::Map::new();
-        for (name, value) in [("timestamp", time), ("level", level), ("target", target), ("message", &self.message)] {
+        for (name, value) in
+            [("timestamp", time), ("level", level), ("target", target), ("message", &self.message)]
+        {
             object.insert(name.into(), value.into());
         }
         for (name, value) in &self.fields {
@@ -111,7 +117,8 @@ impl Said {
 
 /// One line of characters that only stand for themselves.
 fn is_harmless(text: &str) -> bool {
-    text.len() <= 4096 && text.chars().all(|c| matches!(c, '\\' | '"' | '\'') || c.escape_debug().count() == 1)
+    text.len() <= 4096
+        && text.chars().all(|c| matches!(c, '\\' | '"' | '\'') || c.escape_debug().count() == 1)
 }
 
 impl Visit for Said {
@@ -146,8 +153,10 @@ mod tests {
     fn logged(format: LogFormat, log: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber =
-            tracing_subscriber::fmt().event_format(Lines(format)).with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(Lines(format))
+            .with_writer(move || writer.clone())
+            .finish();
         tracing::subscriber::with_default(subscriber, log);
         String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
     }
@@ -167,10 +176,15 @@ mod tests {
 
     #[test]
     fn fields_can_be_found_by_people_and_machines() {
-        let log = |format| logged(format, || tracing::warn!(job = %"1-a", attempt = 2, error = "no room", "attempt failed"));
+        let log = |format| {
+            logged(format, || tracing::warn!(job = %"1-a", attempt = 2, error = "no room", "attempt failed"))
+        };
         let text = log(LogFormat::Text);
         assert!(text.ends_with("WARN  attempt failed job=1-a attempt=2 error=\"no room\"\n"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&log(LogFormat::Json)).unwrap();
-        assert_eq!((&json["job"], &json["attempt"], &json["level"]), (&"1-a".into(), &2.into(), &"WARN".into()));
+        assert_eq!(
+            (&json["job"], &json["attempt"], &json["level"]),
+            (&"1-a".into(), &2.into(), &"WARN".into())
+        );
     }
 }

@@ -33,7 +33,11 @@ pub enum Outcome {
 
 /// Offloads jobs below the house's results directory; a few directories at a time, and all of their
 /// requests together within the store's connections.
-pub async fn offload(house: &Arc<House>, jobs: Vec<(RelPath, Arc<Lane>)>, keep: bool) -> Vec<(RelPath, Outcome)> {
+pub async fn offload(
+    house: &Arc<House>,
+    jobs: Vec<(RelPath, Arc<Lane>)>,
+    keep: bool,
+) -> Vec<(RelPath, Outcome)> {
     let built = house.clone();
     let ledger_only = ChildSpec::supervisor("root", Policy::default(), move || vec![drone::ledger(&built)]);
     let tree = Tree::start(&ledger_only, 1);

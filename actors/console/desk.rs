@@ -1,13 +1,14 @@
 //! Answers what people and scripts ask of a running drone, and does what they say.
 
 use super::status::{
-    ActorStatus, AttemptStatus, DiskStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus, UnderWay,
+    ActorStatus, AttemptStatus, DiskStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus,
+    UnderWay,
 };
 use crate::lab::{RelPath, hex};
 use crate::lane::Lane;
 use crate::ledger::{
-    Forget, History, JobRow, JobState, LedgerError, ListJobs, Pause, Pauses, PruningHeld, ReleasePruning, RetryNow,
-    Unpause,
+    Forget, History, JobRow, JobState, LedgerError, ListJobs, Pause, Pauses, PruningHeld, ReleasePruning,
+    RetryNow, Unpause,
 };
 use crate::planner::attempt::rfc3339;
 use crate::shown::{Shown, chain};
@@ -45,43 +46,62 @@ impl Desk {
         }
         let trouble = site.trouble.now();
         if let Some(trouble) = &trouble {
-            let text = format!("{} attempts failed since {}: {}", trouble.attempts, rfc3339(trouble.since), trouble.error);
+            let text = format!(
+                "{} attempts failed since {}: {}",
+                trouble.attempts,
+                rfc3339(trouble.since),
+                trouble.error
+            );
             problem("store", text, "dronekeeper check --connect");
         }
         if let Ok(Some(reason)) = site.ledger(PruningHeld).await {
             problem("pruning", format!("nothing is deleted: {reason}"), "dronekeeper resume");
         }
         let jobs = jobs.unwrap_or_default();
-        let lanes: Vec<LaneStatus> = self.lanes.iter().map(|lane| {
-            let count = |state: &str| {
-                jobs.iter().filter(|row| row.lane == lane.settings.name && row.state.name() == state).count()
-            };
-            let held = pauses.iter().find(|pause| pause.lane.as_ref().is_none_or(|name| *name == lane.settings.name));
-            let under_way = lane.gauge.under_way().into_iter().map(|(job, (doing, since))| UnderWay {
-                job: job.to_string(),
-                doing: doing.into(),
-                since: seconds(since),
-            });
-            LaneStatus {
-                name: lane.settings.name.clone(),
-                workers: lane.settings.workers,
-                found: lane.gauge.found.load(Relaxed),
-                backlog: lane.gauge.backlog.load(Relaxed),
-                backlog_bytes: lane.gauge.backlog_bytes.load(Relaxed),
-                published: count("published"),
-                failed: count("failed"),
-                quarantined: count("quarantined"),
-                paused: held.map(|pause| Shown::text(&pause.reason).to_string()),
-                under_way: under_way.collect(),
-            }
-        }).collect();
+        let lanes: Vec<LaneStatus> =
+            self.lanes
+                .iter()
+                .map(|lane| {
+                    let count = |state: &str| {
+                        jobs.iter()
+                            .filter(|row| row.lane == lane.settings.name && row.state.name() == state)
+                            .count()
+                    };
+                    let held = pauses
+                        .iter()
+                        .find(|pause| pause.lane.as_ref().is_none_or(|name| *name == lane.settings.name));
+                    let under_way = lane.gauge.under_way().into_iter().map(|(job, (doing, since))| {
+                        UnderWay { job: job.to_string(), doing: doing.into(), since: seconds(since) }
+                    });
+                    LaneStatus {
+                        name: lane.settings.name.clone(),
+                        workers: lane.settings.workers,
+                        found: lane.gauge.found.load(Relaxed),
+                        backlog: lane.gauge.backlog.load(Relaxed),
+                        backlog_bytes: lane.gauge.backlog_bytes.load(Relaxed),
+                        published: count("published"),
+                        failed: count("failed"),
+                        quarantined: count("quarantined"),
+                        paused: held.map(|pause| Shown::text(&pause.reason).to_string()),
+                        under_way: under_way.collect(),
+                    }
+                })
+                .collect();
         let failed: usize = lanes.iter().map(|lane| lane.failed).sum();
         let quarantined: usize = lanes.iter().map(|lane| lane.quarantined).sum();
         if failed > 0 && trouble.is_none() {
-            problem("failed", format!("{failed} directories failed and are tried again"), "dronekeeper jobs --state failed");
+            problem(
+                "failed",
+                format!("{failed} directories failed and are tried again"),
+                "dronekeeper jobs --state failed",
+            );
         }
         if quarantined > 0 {
-            problem("quarantine", format!("{quarantined} directories need a decision"), "dronekeeper quarantine ls");
+            problem(
+                "quarantine",
+                format!("{quarantined} directories need a decision"),
+                "dronekeeper quarantine ls",
+            );
         }
         let disk = site.root.space().map(|(total, free)| DiskStatus {
             path: site.root.path().display().to_string(),
@@ -91,20 +111,34 @@ impl Desk {
         if let Some(disk) = disk.as_ref().filter(|disk| disk.total > 0) {
             let used = 100 - disk.free.saturating_mul(100) / disk.total;
             if used >= self.disk_high.into() {
-                problem("disk", format!("{} is {used} % full", disk.path), "dronekeeper jobs; is something held?");
+                problem(
+                    "disk",
+                    format!("{} is {used} % full", disk.path),
+                    "dronekeeper jobs; is something held?",
+                );
             }
         }
         let children = self.census.get().map(Census::children).unwrap_or_default();
-        let actors: Vec<ActorStatus> = children.iter().map(|child| ActorStatus {
-            path: child.path.clone(),
-            state: word(child.state).into(),
-            generation: child.generation,
-            restarts: child.restarts,
-            last_exit: child.last_exit.as_ref().map(|(_, exit)| Shown::text(&exit.to_string()).to_string()),
-        }).collect();
+        let actors: Vec<ActorStatus> = children
+            .iter()
+            .map(|child| ActorStatus {
+                path: child.path.clone(),
+                state: word(child.state).into(),
+                generation: child.generation,
+                restarts: child.restarts,
+                last_exit: child
+                    .last_exit
+                    .as_ref()
+                    .map(|(_, exit)| Shown::text(&exit.to_string()).to_string()),
+            })
+            .collect();
         for actor in actors.iter().filter(|actor| !["running", "starting"].contains(&actor.state.as_str())) {
             let why = actor.last_exit.as_deref().unwrap_or("unknown");
-            problem("actor", format!("{} is {}: {why}", actor.path, actor.state), "dronekeeper status --json");
+            problem(
+                "actor",
+                format!("{} is {}: {why}", actor.path, actor.state),
+                "dronekeeper status --json",
+            );
         }
         let meter = site.store.meter();
         let store = StoreStatus {
@@ -174,7 +208,12 @@ impl Desk {
     ///
     /// # Errors
     /// A sentence that says why not.
-    pub async fn pause(&self, lane: Option<String>, time: Option<Duration>, reason: String) -> Result<(), String> {
+    pub async fn pause(
+        &self,
+        lane: Option<String>,
+        time: Option<Duration>,
+        reason: String,
+    ) -> Result<(), String> {
         self.known(lane.as_deref())?;
         let until = time.map(|time| SystemTime::now() + time);
         let pause = Pause { lane: lane.clone(), until, reason };
@@ -209,7 +248,9 @@ impl Desk {
         let names: Vec<&str> = self.lanes.iter().map(|lane| lane.settings.name.as_str()).collect();
         match names.contains(&name) {
             true => Ok(()),
-            false => Err(format!("there is no lane `{}`; the lanes are {}", Shown::text(name), names.join(", "))),
+            false => {
+                Err(format!("there is no lane `{}`; the lanes are {}", Shown::text(name), names.join(", ")))
+            }
         }
     }
 
@@ -230,7 +271,9 @@ impl Desk {
                 (format!("proven; deleted here after {}", rfc3339(*at + keep)), Some(prefix.clone()))
             }
             JobState::Quarantined { reason } => (format!("a person decides: {reason}"), None),
-            JobState::Pruned { at, prefix } => (format!("deleted here at {}", rfc3339(*at)), Some(prefix.clone())),
+            JobState::Pruned { at, prefix } => {
+                (format!("deleted here at {}", rfc3339(*at)), Some(prefix.clone()))
+            }
         };
         JobStatus {
             job: row.job.to_string(),

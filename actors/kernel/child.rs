@@ -169,14 +169,21 @@ impl ChildSpec {
 
     /// The child and everything below it.
     pub fn outline(&self) -> Outline {
-        let children = self.children.as_ref().map(|(policy, children)| {
-            (*policy, children().iter().map(ChildSpec::outline).collect())
-        });
+        let children = self
+            .children
+            .as_ref()
+            .map(|(policy, children)| (*policy, children().iter().map(ChildSpec::outline).collect()));
         Outline { id: self.id.clone(), children }
     }
 
     /// Starts an incarnation.
-    pub(crate) fn begin(&self, census: &Census, place: Vec<usize>, path: String, generation: u64) -> Result<Incarnation, Exit> {
+    pub(crate) fn begin(
+        &self,
+        census: &Census,
+        place: Vec<usize>,
+        path: String,
+        generation: u64,
+    ) -> Result<Incarnation, Exit> {
         let (own_thread, mailbox) = (self.own_thread, self.mailbox);
         (self.start)(&Birth { census: census.clone(), place, path, generation, own_thread, mailbox })
     }
@@ -184,7 +191,10 @@ impl ChildSpec {
 
 impl Debug for ChildSpec {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChildSpec").field("id", &self.id).field("restart", &self.restart).finish_non_exhaustive()
+        f.debug_struct("ChildSpec")
+            .field("id", &self.id)
+            .field("restart", &self.restart)
+            .finish_non_exhaustive()
     }
 }
 
@@ -330,7 +340,11 @@ impl Drop for LastWords {
 }
 
 /// Starts one incarnation of an actor.
-fn start<A>(birth: &Birth, address: ChildRef<A>, make: impl FnOnce(Verdict) -> A + Send + 'static) -> Result<Incarnation, Exit>
+fn start<A>(
+    birth: &Birth,
+    address: ChildRef<A>,
+    make: impl FnOnce(Verdict) -> A + Send + 'static,
+) -> Result<Incarnation, Exit>
 where
     A: Actor<Context = Context<A>>,
 {
@@ -361,7 +375,8 @@ where
         let words = &mut words;
         words.exit = match born {
             Ok(life) => {
-                let task = ChildTask { life, stop: stopped, told: false, verdict, pulse: beat, up: up_sender };
+                let task =
+                    ChildTask { life, stop: stopped, told: false, verdict, pulse: beat, up: up_sender };
                 task.await
             }
             Err(payload) => Exit::panicked(payload),

@@ -144,7 +144,9 @@ mod tests {
         let backoff = Backoff { first: SECOND * 10, most: SECOND * 10, quiet: SECOND };
         let pauses: Vec<Duration> = (0..200).map(|_| backoff.jittered(1)).collect();
         assert!(pauses.iter().all(|pause| (SECOND * 8..=SECOND * 12).contains(pause)));
-        assert!(pauses.iter().any(|pause| *pause < SECOND * 9) && pauses.iter().any(|pause| *pause > SECOND * 11));
+        assert!(
+            pauses.iter().any(|pause| *pause < SECOND * 9) && pauses.iter().any(|pause| *pause > SECOND * 11)
+        );
     }
 
     #[test]

@@ -99,7 +99,9 @@ impl ChildSpec {
         let (pool, make) = (pool.clone(), Arc::new(make));
         let member = move |index: usize| {
             let make = make.clone();
-            let spec = ChildSpec::worker((index + 1).to_string(), &pool.member(index), move |verdict| make(index, verdict));
+            let spec = ChildSpec::worker((index + 1).to_string(), &pool.member(index), move |verdict| {
+                make(index, verdict)
+            });
             treat(spec)
         };
         let member: Arc<dyn Fn(usize) -> ChildSpec + Send + Sync> = Arc::new(member);

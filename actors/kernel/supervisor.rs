@@ -94,7 +94,8 @@ impl Supervisor {
         self.next_seat += 1;
         let supervisor = spec.children.is_some();
         let seat = Seat { number, spec, life: None, generation: 0, in_a_row: 0, held: false };
-        self.census.update(&self.place_of(number), &self.path_of(&seat.spec), |child| child.supervisor = supervisor);
+        self.census
+            .update(&self.place_of(number), &self.path_of(&seat.spec), |child| child.supervisor = supervisor);
         self.seats.push(seat);
     }
 
@@ -108,7 +109,8 @@ impl Supervisor {
 
     fn note(&self, index: usize, state: State) {
         if let Some(seat) = self.seats.get(index) {
-            self.census.update(&self.place_of(seat.number), &self.path_of(&seat.spec), |child| child.state = state);
+            self.census
+                .update(&self.place_of(seat.number), &self.path_of(&seat.spec), |child| child.state = state);
         }
     }
 
@@ -151,12 +153,17 @@ impl Supervisor {
             Ok(life) => life,
             Err(exit) => return self.child_down(index, exit, ctx),
         };
-        self.census.update(&place, &path, |child| (child.state, child.generation) = (State::Starting, generation));
+        self.census
+            .update(&place, &path, |child| (child.state, child.generation) = (State::Starting, generation));
         debug!(child = %path, generation, "start");
         ctx.spawn(life.exit().into_actor(self).map(move |exit, act, ctx| {
             // A child that we stopped, or abandoned, has lost its seat to another generation.
             if let Some(index) = act.index_of(number)
-                && act.seats.get(index).and_then(|seat| seat.life.as_ref()).is_some_and(|life| life.generation == generation)
+                && act
+                    .seats
+                    .get(index)
+                    .and_then(|seat| seat.life.as_ref())
+                    .is_some_and(|life| life.generation == generation)
             {
                 act.child_down(index, exit, ctx);
             }
@@ -234,14 +241,17 @@ impl Supervisor {
         let rest = self.take(range.clone());
         let temporary = rest.iter().filter_map(|leaving| self.index_of(leaving.number));
         let temporary: Vec<usize> = temporary
-            .filter(|index| self.seats.get(*index).is_some_and(|seat| seat.spec.restart == Restart::Temporary))
+            .filter(|index| {
+                self.seats.get(*index).is_some_and(|seat| seat.spec.restart == Restart::Temporary)
+            })
             .collect();
         let first = self.seats.get(range.start).map(|seat| seat.number);
         let last = self.seats.get(range.end - 1).map(|seat| seat.number);
         for index in temporary.into_iter().rev() {
             self.remove(index); // killed by a sibling's restart, it is not started again
         }
-        let start = first.and_then(|number| self.index_of(number)).unwrap_or(range.start.min(self.seats.len()));
+        let start =
+            first.and_then(|number| self.index_of(number)).unwrap_or(range.start.min(self.seats.len()));
         let end = last.and_then(|number| self.index_of(number)).map_or(self.seats.len(), |index| index + 1);
         if !rest.is_empty() {
             self.stop_all(rest, ctx);
@@ -453,7 +463,8 @@ impl Supervisor {
     /// The child that is down for good, by position.
     fn down(&self, id: &str) -> Result<usize, Refusal> {
         let index = self.find(id).ok_or(Refusal::NotFound)?;
-        let waiting = self.queue.contains(&index) || self.pending.iter().any(|(range, _)| range.contains(&index));
+        let waiting =
+            self.queue.contains(&index) || self.pending.iter().any(|(range, _)| range.contains(&index));
         match self.seats.get(index) {
             Some(seat) if seat.life.is_some() => Err(Refusal::Running),
             Some(seat) if waiting && !seat.held => Err(Refusal::Restarting),

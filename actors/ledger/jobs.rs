@@ -205,7 +205,8 @@ impl Work for Quarantine {
             first_seen: books.now,
             ..JobRow::new(self.job.clone(), self.incarnation.clone(), &self.lane)
         };
-        let row = read(books, &self.job)?.filter(|row| row.incarnation == self.incarnation).unwrap_or_else(fresh);
+        let row =
+            read(books, &self.job)?.filter(|row| row.incarnation == self.incarnation).unwrap_or_else(fresh);
         write(books, &JobRow { state: JobState::Quarantined { reason: self.reason.clone() }, ..row })
     }
 }
@@ -229,7 +230,10 @@ impl Work for RetryNow {
             let named = self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&row.job));
             let waits = self.quarantined || matches!(row.state, JobState::Failed { .. });
             if named && waits {
-                write(books, &JobRow { state: JobState::Failed { retry_at: books.now }, attempts: 0, ..row })?;
+                write(
+                    books,
+                    &JobRow { state: JobState::Failed { retry_at: books.now }, attempts: 0, ..row },
+                )?;
                 count += 1;
             }
         }
@@ -391,8 +395,20 @@ fn write(books: &Books<'_>, row: &JobRow) -> rusqlite::Result<()> {
     );
     let (sum, version) = (raw.sum(), books.next_version()?);
     let values = params![
-        raw.job, raw.dev, raw.ino, raw.born, raw.lane, raw.state, raw.at, raw.text, raw.manifest,
-        raw.attempts, raw.last_error, raw.first_seen, sum, version
+        raw.job,
+        raw.dev,
+        raw.ino,
+        raw.born,
+        raw.lane,
+        raw.state,
+        raw.at,
+        raw.text,
+        raw.manifest,
+        raw.attempts,
+        raw.last_error,
+        raw.first_seen,
+        sum,
+        version
     ];
     books.open.prepare_cached(&insert)?.execute(values).map(drop)
 }

@@ -57,7 +57,10 @@ impl Keeper {
     ///
     /// # Errors
     /// [`LedgerError`]; nothing was written.
-    pub fn with<T>(&mut self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+    pub fn with<T>(
+        &mut self,
+        work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, LedgerError> {
         let mut done = self.once(&work);
         if let Err(Fault::Injured(why)) = done {
             self.set_aside(&why)?;
@@ -86,11 +89,12 @@ impl Keeper {
             self.examined = Instant::now();
             examine(&self.path)?;
         }
-        let done = open.db.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
-        });
+        let done =
+            open.db.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+                let done = work(&transaction)?;
+                transaction.commit()?;
+                Ok(done)
+            });
         done.map_err(fault)
     }
 

@@ -56,7 +56,8 @@ impl Work for Pauses {
     type Output = Vec<PauseRow>;
 
     fn run(&self, books: &Books<'_>) -> rusqlite::Result<Vec<PauseRow>> {
-        let select = "SELECT lane, until, reason FROM pauses WHERE lane <> ?2 AND (until IS NULL OR until > ?1)";
+        let select =
+            "SELECT lane, until, reason FROM pauses WHERE lane <> ?2 AND (until IS NULL OR until > ?1)";
         let mut pauses = books.open.prepare_cached(select)?;
         let pauses = pauses.query_map(params![nanoseconds(books.now), PRUNING], |row| {
             let (lane, until): (String, Option<i64>) = (row.get(0)?, row.get(1)?);

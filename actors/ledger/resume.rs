@@ -29,8 +29,17 @@ impl Work for SaveObjects {
         )?;
         for row in &self.rows {
             insert.execute(params![
-                self.job.as_bytes(), row.path.as_bytes(), row.key, row.size as i64, row.mtime_ns, row.ctime_ns,
-                row.ino as i64, row.sha256, row.etag, row.version, row.proof
+                self.job.as_bytes(),
+                row.path.as_bytes(),
+                row.key,
+                row.size as i64,
+                row.mtime_ns,
+                row.ctime_ns,
+                row.ino as i64,
+                row.sha256,
+                row.etag,
+                row.version,
+                row.proof
             ])?;
         }
         Ok(())
@@ -55,11 +64,20 @@ impl Work for SaveUpload {
             return Ok(());
         }
         let (job, row) = (self.job.as_bytes(), &self.upload);
-        books.open.execute("DELETE FROM parts WHERE job = ?1 AND path = ?2", params![job, row.path.as_bytes()])?;
+        books
+            .open
+            .execute("DELETE FROM parts WHERE job = ?1 AND path = ?2", params![job, row.path.as_bytes()])?;
         let insert = "INSERT OR REPLACE INTO uploads VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let values = params![
-            job, row.path.as_bytes(), row.key, row.upload_id, row.part_size as i64, row.size as i64,
-            row.mtime_ns, row.ctime_ns, row.ino as i64
+            job,
+            row.path.as_bytes(),
+            row.key,
+            row.upload_id,
+            row.part_size as i64,
+            row.size as i64,
+            row.mtime_ns,
+            row.ctime_ns,
+            row.ino as i64
         ];
         books.open.execute(insert, values).map(drop)
     }

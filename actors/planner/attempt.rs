@@ -7,7 +7,9 @@
 use crate::holds::Hold;
 use crate::lab::{Incarnation, RelPath};
 use crate::lane::Lane;
-use crate::ledger::{DropAttempt, FailAttempt, FailureClass, LedgerError, OpenAttempt, Quarantine, RecordVoid};
+use crate::ledger::{
+    DropAttempt, FailAttempt, FailureClass, LedgerError, OpenAttempt, Quarantine, RecordVoid,
+};
 use crate::shown::{Shown, chain};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

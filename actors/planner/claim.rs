@@ -57,7 +57,12 @@ pub enum ClaimError {
 ///
 /// # Errors
 /// [`ClaimError`]; nothing was overwritten.
-pub async fn claim(lane: &Lane, job: &RelPath, claim: &Claim, snapshot: &Snapshot) -> Result<Claimed, ClaimError> {
+pub async fn claim(
+    lane: &Lane,
+    job: &RelPath,
+    claim: &Claim,
+    snapshot: &Snapshot,
+) -> Result<Claimed, ClaimError> {
     let store = &lane.site.store;
     let bytes = Bytes::from(serde_json::to_vec(claim)?);
     let mut inherited = HashMap::new();
@@ -71,7 +76,9 @@ pub async fn claim(lane: &Lane, job: &RelPath, claim: &Claim, snapshot: &Snapsho
         }
         let ours = match store.create(&key, bytes.clone()).await? {
             Created::Made(_) => true,
-            Created::Exists(theirs, _) => serde_json::from_slice::<Claim>(&theirs).is_ok_and(|it| it == *claim),
+            Created::Exists(theirs, _) => {
+                serde_json::from_slice::<Claim>(&theirs).is_ok_and(|it| it == *claim)
+            }
         };
         if !ours {
             taken(lane, job, &prefix, "another job of that name, or another drone, was first");

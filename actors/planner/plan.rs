@@ -27,13 +27,18 @@ pub struct Plan {
     /// What an earlier attempt left behind; a memory that is checked against the store.
     pub(crate) resumed: Resumed,
     /// The lane's worker that this plan occupies, until dropped; `None` outside the daemon.
-    pub(crate) seat: Option<OwnedSemaphorePermit>,
+    seat: Option<OwnedSemaphorePermit>,
 }
 
 impl Plan {
     /// The attempt that this plan is part of.
     pub fn attempt(&self) -> &Attempt {
         &self.attempt
+    }
+
+    /// Gives the worker back: the bytes are sent.
+    pub fn leave_seat(&mut self) {
+        self.seat = None;
     }
 
     /// The key of an entry's object.
@@ -78,7 +83,9 @@ pub async fn plan(lane: &Arc<Lane>, job: CompleteJob, seat: Option<OwnedSemaphor
         Ok((dir, snapshot, claimed, resumed)) => {
             Some(Plan { attempt, finished_at, dir, snapshot, claimed, resumed, seat })
         }
-        Err(error @ (PlanError::Mounted(_) | PlanError::Tree(TreeError::TooDeep(..) | TreeError::TooMany(_)))) => {
+        Err(
+            error @ (PlanError::Mounted(_) | PlanError::Tree(TreeError::TooDeep(..) | TreeError::TooMany(_))),
+        ) => {
             // Time changes nothing here: a person does.
             attempt.park(chain(&error)).await;
             None

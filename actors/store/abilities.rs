@@ -39,7 +39,9 @@ pub(super) async fn probe(store: &Store, prefix: &str) -> Result<Abilities, Stor
 async fn ask(store: &Store, dir: &str, key: &str) -> Result<Abilities, StoreError> {
     let (one, two) = (Bytes::from(vec![b'1'; 1024]), Bytes::from(vec![b'2'; 1024]));
     let first = store.put(key, one.clone()).await?;
-    let listed = |all: std::collections::BTreeMap<String, super::Held>| all.get(key).and_then(|held| held.etag.clone());
+    let listed = |all: std::collections::BTreeMap<String, super::Held>| {
+        all.get(key).and_then(|held| held.etag.clone())
+    };
     let before = listed(store.list(dir).await?);
     store.put(key, two.clone()).await?;
     let after = listed(store.list(dir).await?);
@@ -64,10 +66,11 @@ impl Store {
         let path = super::path(key)?;
         let put = self.0.backend.store.put_opts(&path, PutPayload::from(body), options).await;
         match put {
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(true),
-            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) | Ok(_) => {
-                Ok(false)
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(true)
             }
+            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. })
+            | Ok(_) => Ok(false),
             Err(error) => Err(StoreError::new(self, key, error)),
         }
     }
@@ -80,7 +83,8 @@ mod tests {
 
     fn open(url: &str) -> Store {
         let (connections, stall) = (4, std::time::Duration::from_secs(5));
-        let settings = Settings { url: url.into(), options: vec![], connections, stall, min_rate: 1, bandwidth: None };
+        let settings =
+            Settings { url: url.into(), options: vec![], connections, stall, min_rate: 1, bandwidth: None };
         Store::open(&settings).unwrap()
     }
 
@@ -89,7 +93,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for url in [format!("file://{}", dir.path().display()), "memory://probe".into()] {
             let found = open(&url).probe("p").await.unwrap();
-            assert_eq!(found, Abilities { creates: true, answers_checksum: false, list_proves: false }, "{url}");
+            assert_eq!(
+                found,
+                Abilities { creates: true, answers_checksum: false, list_proves: false },
+                "{url}"
+            );
         }
         let left = std::fs::read_dir(dir.path().join("p/.dronekeeper-probe")).map(|dir| dir.count());
         assert!(left.is_err() || left.unwrap() <= 1);

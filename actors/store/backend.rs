@@ -79,8 +79,10 @@ impl Backend {
 
     fn file(settings: &Settings) -> Result<Self, StoreError> {
         let dir = settings.url.trim_start_matches("file://");
-        std::fs::create_dir_all(dir).map_err(|error| refused(settings, &format!("cannot make {dir}: {error}")))?;
-        let store = LocalFileSystem::new_with_prefix(dir).map_err(|error| refused(settings, &error.to_string()))?;
+        std::fs::create_dir_all(dir)
+            .map_err(|error| refused(settings, &format!("cannot make {dir}: {error}")))?;
+        let store =
+            LocalFileSystem::new_with_prefix(dir).map_err(|error| refused(settings, &error.to_string()))?;
         let store = Arc::new(store.with_fsync(true));
         Ok(Backend { kind: Kind::File, store: store.clone(), patient: store, parts: None })
     }
@@ -94,11 +96,15 @@ impl Backend {
             }
             let has = |key| is_set(builder.get_config_value(&key));
             if !has(AmazonS3ConfigKey::AccessKeyId) && !has(AmazonS3ConfigKey::SkipSignature) {
-                return Err(refused(settings, "no credentials: set options aws_access_key_id and aws_secret_access_key (or aws_secret_access_key_file)"));
+                return Err(refused(
+                    settings,
+                    "no credentials: set options aws_access_key_id and aws_secret_access_key (or aws_secret_access_key_file)",
+                ));
             }
             let mut headers = http::HeaderMap::new();
             // Asks for the checksum with every HEAD and GET.
-            headers.insert("x-amz-checksum-mode", "ENABLED".parse().map_err(|_| refused(settings, "header"))?);
+            headers
+                .insert("x-amz-checksum-mode", "ENABLED".parse().map_err(|_| refused(settings, "header"))?);
             let builder = builder
                 .with_checksum_algorithm(Checksum::CRC64NVME)
                 .with_unsigned_payload(true)
@@ -127,7 +133,10 @@ impl Backend {
                 GoogleConfigKey::SkipSignature,
             ];
             if !keys.iter().any(|key| is_set(builder.get_config_value(key))) {
-                return Err(refused(settings, "no credentials: set option google_service_account to the path of a key file"));
+                return Err(refused(
+                    settings,
+                    "no credentials: set option google_service_account to the path of a key file",
+                ));
             }
             if is_set(builder.get_config_value(&GoogleConfigKey::SkipSignature)) {
                 // Otherwise the library asks the metadata server for a token that it then does not use.
@@ -161,7 +170,10 @@ impl Backend {
                 AzureConfigKey::UseEmulator,
             ];
             if !keys.iter().any(|key| is_set(builder.get_config_value(key))) {
-                return Err(refused(settings, "no credentials: set option azure_storage_account_key (or its _file)"));
+                return Err(refused(
+                    settings,
+                    "no credentials: set option azure_storage_account_key (or its _file)",
+                ));
             }
             let builder = builder
                 .with_client_options(client(settings, patient))
@@ -189,7 +201,6 @@ impl Backend {
         Ok(Backend { kind: Kind::Http, store: build(false)?, patient: build(true)?, parts: None })
     }
 }
-
 
 /// Timeouts of our own: the library's default of 30 s includes the body.
 fn client(settings: &Settings, patient: bool) -> ClientOptions {
@@ -229,7 +240,9 @@ fn options<K: FromStr>(settings: &Settings, prefix: &str) -> Result<Vec<(K, Stri
         .filter_map(|(name, value)| Some((known(&name)?, value)))
         .collect();
     for (name, value) in &settings.options {
-        let key = known(name).ok_or_else(|| refused(settings, &format!("option `{name}` is not known to this kind of store")))?;
+        let key = known(name).ok_or_else(|| {
+            refused(settings, &format!("option `{name}` is not known to this kind of store"))
+        })?;
         found.push((key, value.expose().to_owned()));
     }
     Ok(found)

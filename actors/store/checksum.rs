@@ -88,8 +88,14 @@ mod tests {
     fn checksums_are_those_that_the_stores_publish() {
         // Check values of the CRC catalogue over "123456789": CRC-64/NVME ae8b14860a799888, CRC-32/ISCSI e3069283.
         let of = |kind| super::of(kind, b"123456789").map(|checksum| checksum.to_string());
-        assert_eq!(of(Kind::S3).unwrap(), format!("crc64nvme={}", STANDARD.encode(0xae8b_1486_0a79_9888u64.to_be_bytes())));
-        assert_eq!(of(Kind::Gcs).unwrap(), format!("crc32c={}", STANDARD.encode(0xe306_9283u32.to_be_bytes())));
+        assert_eq!(
+            of(Kind::S3).unwrap(),
+            format!("crc64nvme={}", STANDARD.encode(0xae8b_1486_0a79_9888u64.to_be_bytes()))
+        );
+        assert_eq!(
+            of(Kind::Gcs).unwrap(),
+            format!("crc32c={}", STANDARD.encode(0xe306_9283u32.to_be_bytes()))
+        );
         assert_eq!(of(Kind::Azure).unwrap(), "md5=JfnnlDI7RTiF9RgfG2JNCw==");
         assert_eq!(of(Kind::File), None);
     }

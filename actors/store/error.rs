@@ -51,7 +51,9 @@ impl StoreError {
     /// What kind of failure the ledger records.
     pub fn class(&self) -> FailureClass {
         match self {
-            StoreError::Settings { .. } | StoreError::Key { .. } | StoreError::TooLarge { .. } => FailureClass::Io,
+            StoreError::Settings { .. } | StoreError::Key { .. } | StoreError::TooLarge { .. } => {
+                FailureClass::Io
+            }
             StoreError::Refused { .. } => FailureClass::Auth,
             StoreError::NotFound { .. } => FailureClass::NotFound,
             StoreError::Stalled { .. } => FailureClass::Stalled,
@@ -63,13 +65,18 @@ impl StoreError {
 
 /// The library hides the status of an answer in the text of its error.
 fn class(why: &str) -> FailureClass {
-    let status = why.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)).and_then(|code| code.parse().ok());
+    let status = why
+        .split_once("status code: ")
+        .and_then(|(_, rest)| rest.get(..3))
+        .and_then(|code| code.parse().ok());
     match status {
         Some(429 | 503) => FailureClass::Throttled,
         Some(400..=499u16) => FailureClass::Http4xx,
         Some(_) => FailureClass::Http5xx,
         None if why.contains("timed out") || why.contains("timeout") => FailureClass::Timeout,
-        None if why.contains("HTTP error") || why.contains("error sending request") => FailureClass::Transport,
+        None if why.contains("HTTP error") || why.contains("error sending request") => {
+            FailureClass::Transport
+        }
         None => FailureClass::Io,
     }
 }

@@ -120,8 +120,10 @@ impl Store {
                 }
             }
         };
-        let late = || StoreError::Stalled { store: self.name().into(), key: error::shown(key), time: COMPLETION };
-        let done = done.map_err(|_| late()).and_then(|done| done.map_err(|error| StoreError::new(self, key, error)));
+        let late =
+            || StoreError::Stalled { store: self.name().into(), key: error::shown(key), time: COMPLETION };
+        let done =
+            done.map_err(|_| late()).and_then(|done| done.map_err(|error| StoreError::new(self, key, error)));
         match done {
             Ok(result) => self.looked_up(key, held(size, result)).await,
             Err(error) => match self.head(key).await? {
@@ -161,7 +163,11 @@ impl Store {
         }
     }
 
-    fn stream(&self, key: &str, id: &str) -> Result<Arc<tokio::sync::Mutex<Box<dyn MultipartUpload>>>, StoreError> {
+    fn stream(
+        &self,
+        key: &str,
+        id: &str,
+    ) -> Result<Arc<tokio::sync::Mutex<Box<dyn MultipartUpload>>>, StoreError> {
         let streams = STREAMS.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = || StoreError::NotFound { store: self.name().into(), key: error::shown(key) };
         streams.get(id).cloned().ok_or_else(gone)
@@ -180,7 +186,8 @@ mod tests {
 
     fn open(url: &str) -> Store {
         let (connections, stall) = (4, Duration::from_secs(5));
-        let settings = Settings { url: url.into(), options: vec![], connections, stall, min_rate: 1, bandwidth: None };
+        let settings =
+            Settings { url: url.into(), options: vec![], connections, stall, min_rate: 1, bandwidth: None };
         Store::open(&settings).unwrap()
     }
 
@@ -192,7 +199,8 @@ mod tests {
             let id = store.multipart("1-a/big").await.unwrap();
             let mut tokens = Vec::new();
             for (number, piece) in [b"one ".as_slice(), b"two ", b"three"].into_iter().enumerate() {
-                let part = store.put_part("1-a/big", &id, number as u32, Bytes::from_static(piece)).await.unwrap();
+                let part =
+                    store.put_part("1-a/big", &id, number as u32, Bytes::from_static(piece)).await.unwrap();
                 tokens.push(part.token);
             }
             let held = store.complete("1-a/big", &id, &tokens, 13, None).await.unwrap();

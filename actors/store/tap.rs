@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use http_body_util::BodyExt;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpService, ReqwestConnector,
 };
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -142,7 +143,8 @@ impl HttpService for Tapped {
             head.headers.insert(name, value);
         }
         self.meter.pass(length).await;
-        let mut response = self.inner.execute(HttpRequest::from_parts(head, HttpRequestBody::from(body))).await?;
+        let mut response =
+            self.inner.execute(HttpRequest::from_parts(head, HttpRequestBody::from(body))).await?;
         let status = response.status();
         if status.is_success() {
             self.meter.succeeded();
@@ -171,7 +173,9 @@ fn is_metadata_server(host: &str) -> bool {
         Ok(IpAddr::V6(address)) => address.is_unicast_link_local() || address == AMAZON_V6,
         Err(_) => false,
     };
-    link_local || host.eq_ignore_ascii_case("metadata") || host.to_ascii_lowercase().starts_with("metadata.google")
+    link_local
+        || host.eq_ignore_ascii_case("metadata")
+        || host.to_ascii_lowercase().starts_with("metadata.google")
 }
 
 /// How long the server asks to be left alone.
@@ -189,8 +193,10 @@ fn checksum_in(kind: Kind, response: &HttpResponse) -> Option<Checksum> {
             Some(Checksum { name: "crc64nvme", value })
         }
         Kind::Gcs => {
-            let mut hashes = response.headers().get_all("x-goog-hash").iter().filter_map(|value| value.to_str().ok());
-            let value = hashes.find_map(|hashes| hashes.split(',').find_map(|hash| hash.trim().strip_prefix("crc32c=")));
+            let mut hashes =
+                response.headers().get_all("x-goog-hash").iter().filter_map(|value| value.to_str().ok());
+            let value = hashes
+                .find_map(|hashes| hashes.split(',').find_map(|hash| hash.trim().strip_prefix("crc32c=")));
             value.map(|value| Checksum { name: "crc32c", value: value.to_owned() })
         }
         Kind::Azure => header("content-md5").map(|value| Checksum { name: "md5", value: value.to_owned() }),
@@ -204,7 +210,9 @@ mod tests {
 
     #[test]
     fn metadata_servers_are_known_by_every_name() {
-        for host in ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "METADATA", "[fd00:ec2::254]"] {
+        for host in
+            ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "METADATA", "[fd00:ec2::254]"]
+        {
             assert!(is_metadata_server(host), "{host}");
         }
         for host in ["127.0.0.1", "storage.googleapis.com", "metadata-results.lab", "10.0.0.1"] {

@@ -26,7 +26,11 @@ pub fn nanoseconds(time: StatxTimestamp) -> i64 {
 /// Which directory this is.
 pub fn incarnation(stat: &Statx) -> Incarnation {
     let born = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-    Incarnation { dev: device(stat), ino: stat.stx_ino, born_ns: if born { nanoseconds(stat.stx_btime) } else { 0 } }
+    Incarnation {
+        dev: device(stat),
+        ino: stat.stx_ino,
+        born_ns: if born { nanoseconds(stat.stx_btime) } else { 0 },
+    }
 }
 
 /// The file system that an entry is on.
@@ -76,8 +80,10 @@ pub fn open(dir: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         return Ok(rustix::fs::openat(dir, path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?);
     }
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
     loop {
         match rustix::fs::openat2(&dir, path, flags, Mode::empty(), resolve) {
             // A rename somewhere above raced with the look-up; the kernel asks to try again.

@@ -41,7 +41,8 @@ impl Patterns {
     pub fn new(patterns: &[String]) -> Result<Self, TreeError> {
         let part = |part: &str| {
             let glob = GlobBuilder::new(part).literal_separator(true).build();
-            glob.map(|glob| glob.compile_matcher()).map_err(|error| TreeError::Pattern(part.to_owned(), error))
+            glob.map(|glob| glob.compile_matcher())
+                .map_err(|error| TreeError::Pattern(part.to_owned(), error))
         };
         let parts = |pattern: &String| pattern.split('/').map(part).collect();
         patterns.iter().map(parts).collect::<Result<_, _>>().map(Patterns)
@@ -56,7 +57,8 @@ impl Patterns {
     pub fn matches(&self, path: &RelPath) -> bool {
         let fits = |pattern: &Vec<GlobMatcher>| {
             pattern.len() == path.parts().count()
-                && std::iter::zip(pattern, path.parts()).all(|(glob, part)| glob.is_match(OsStr::from_bytes(part)))
+                && std::iter::zip(pattern, path.parts())
+                    .all(|(glob, part)| glob.is_match(OsStr::from_bytes(part)))
         };
         self.0.iter().any(fits)
     }

@@ -68,7 +68,8 @@ impl Trash {
         let failed = |error: io::Error| TreeError::Move(dir.path().to_string(), error);
         let name = Uuid::new_v4().to_string();
         rustix::fs::mkdirat(&self.fd, name.as_bytes(), Mode::RWXU).map_err(|error| failed(error.into()))?;
-        let slot = stat::open(&self.fd, name.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+        let slot =
+            stat::open(&self.fd, name.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
         write(&slot, ORIGIN, dir.path().as_bytes()).map_err(failed)?;
         write(&slot, NOTE, note).map_err(failed)?;
         sync(&slot).and_then(|()| sync(&self.fd)).map_err(failed)?;
@@ -153,7 +154,8 @@ impl Trashed {
     pub fn put_back(self, root: &Root) -> Result<(), TreeError> {
         let failed = |error: io::Error| TreeError::Move(self.origin.to_string(), error);
         let home = parent(root, &self.origin).map_err(failed)?;
-        let beside = (1..1000).map(|n| [self.origin.name(), format!(".dronekeeper-leftover-{n}").as_bytes()].concat());
+        let beside =
+            (1..1000).map(|n| [self.origin.name(), format!(".dronekeeper-leftover-{n}").as_bytes()].concat());
         for name in std::iter::once(self.origin.name().to_vec()).chain(beside) {
             match rustix::fs::renameat_with(&self.slot, TREE, &home, &*name, RenameFlags::NOREPLACE) {
                 Ok(()) => {
@@ -212,4 +214,3 @@ fn clear(trash: &OwnedFd, slot: &OwnedFd, name: &str) -> io::Result<()> {
 fn sync(dir: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(dir)?)
 }
-

@@ -75,7 +75,10 @@ pub fn changes(before: &[Entry], now: &[Entry]) -> Option<Difference> {
 
 /// See [`JobDir::snapshot`].
 pub fn snapshot(dir: &JobDir, limits: &Limits) -> Result<Snapshot, TreeError> {
-    let unreadable = |path: &str| { let path = path.to_owned(); move |error| TreeError::List(path, error) };
+    let unreadable = |path: &str| {
+        let path = path.to_owned();
+        move |error| TreeError::List(path, error)
+    };
     let own = stat::stat(dir, b"").map_err(unreadable(&dir.path().to_string()))?;
     let home = dir.incarnation().dev;
     let mut snapshot = Snapshot {

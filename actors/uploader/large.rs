@@ -73,7 +73,8 @@ struct Hashed {
 pub async fn send(large: Large) -> Result<Vec<Sent>, UploadError> {
     let Some(entry) = large.snapshot.entries.get(large.index) else { return Ok(Vec::new()) };
     let store = &large.store;
-    let part_size = store.part_size_for(entry.size).ok_or_else(|| UploadError::TooLarge(entry.path.to_string()))?;
+    let part_size =
+        store.part_size_for(entry.size).ok_or_else(|| UploadError::TooLarge(entry.path.to_string()))?;
     let upload = match large.notes.upload(entry, &large.key, part_size) {
         Some(upload) => upload,
         None => {
@@ -94,7 +95,8 @@ pub async fn send(large: Large) -> Result<Vec<Sent>, UploadError> {
             return Err(error);
         }
     };
-    let completed = store.complete(&large.key, &upload.id, &tokens, entry.size, hashed.checksum.as_deref()).await;
+    let completed =
+        store.complete(&large.key, &upload.id, &tokens, entry.size, hashed.checksum.as_deref()).await;
     large.notes.closed(entry, &upload).await;
     let held = completed.map_err(|error| UploadError::store(entry, error))?;
     large.watch.stored();

@@ -78,7 +78,8 @@ impl<T> Pending<T> {
 impl Notes {
     /// The notes of a plan's attempt, with what an earlier one left.
     pub fn of(plan: &Plan) -> Self {
-        let uploads = plan.resumed.uploads.iter().map(|upload| (upload.path.clone(), upload.clone())).collect();
+        let uploads =
+            plan.resumed.uploads.iter().map(|upload| (upload.path.clone(), upload.clone())).collect();
         Notes(Arc::new(Inner {
             lane: plan.attempt.lane.clone(),
             job: plan.attempt.job().clone(),
@@ -93,14 +94,19 @@ impl Notes {
 
     /// The files that need not be sent: proven by an earlier manifest, or noted and still in the store.
     pub async fn already(&self, plan: &Plan) -> Vec<Sent> {
-        let rows: HashMap<&RelPath, &ObjectRow> = plan.resumed.objects.iter().map(|row| (&row.path, row)).collect();
-        let published: HashMap<RelPath, &Object> = plan.claimed.published.iter()
+        let rows: HashMap<&RelPath, &ObjectRow> =
+            plan.resumed.objects.iter().map(|row| (&row.path, row)).collect();
+        let published: HashMap<RelPath, &Object> = plan
+            .claimed
+            .published
+            .iter()
             .flat_map(|published| &published.manifest.entries)
             .filter_map(|entry| Some((entry.path().ok()?, entry.object.as_ref()?)))
             .collect();
         let mut already = Vec::new();
         for (index, entry) in plan.snapshot.entries.iter().enumerate() {
-            let proven = published.get(&entry.path).copied().or_else(|| plan.claimed.inherited.get(&entry.path));
+            let proven =
+                published.get(&entry.path).copied().or_else(|| plan.claimed.inherited.get(&entry.path));
             let object = match (entry.kind, proven) {
                 (Kind::File, Some(object)) => Some(object.clone()),
                 (Kind::File, None) => rows.get(&entry.path).and_then(|row| noted(plan, entry, row)),
@@ -135,8 +141,11 @@ impl Notes {
             && (row.size, row.mtime_ns, row.ctime_ns, row.ino)
                 == (entry.size, entry.mtime_ns, entry.ctime_ns, entry.ino);
         let parts = row.parts.iter().map(|part| (part.number, part.token.clone())).collect();
-        (same && self.0.lane.site.store.can_resume())
-            .then(|| Upload { id: row.upload_id.clone(), part_size, parts })
+        (same && self.0.lane.site.store.can_resume()).then(|| Upload {
+            id: row.upload_id.clone(),
+            part_size,
+            parts,
+        })
     }
 
     /// Notes that an upload was begun; without the note it could not be cleaned up either.

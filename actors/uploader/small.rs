@@ -83,7 +83,10 @@ pub async fn send(batch: Batch) -> Result<Vec<Sent>, UploadError> {
     let (dir, snapshot, store) = (batch.dir, batch.snapshot.clone(), batch.store.clone());
     let read = tokio::task::spawn_blocking(move || -> Result<Vec<Ready>, UploadError> {
         let entry = |index: usize| snapshot.entries.get(index);
-        batch.files.into_iter().filter_map(|(index, key)| Some((index, key, entry(index)?)))
+        batch
+            .files
+            .into_iter()
+            .filter_map(|(index, key)| Some((index, key, entry(index)?)))
             .map(|(index, key, entry)| read(&dir, &store, index, key, entry))
             .collect()
     });
@@ -138,7 +141,19 @@ mod tests {
     fn file(size: u64) -> Entry {
         let path = RelPath::new(&b"f"[..]).unwrap();
         let (kind, target) = (Kind::File, None);
-        Entry { path, kind, ino: 0, size, mtime_ns: 0, ctime_ns: 0, mode: 0, uid: 0, gid: 0, nlink: 1, target }
+        Entry {
+            path,
+            kind,
+            ino: 0,
+            size,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            target,
+        }
     }
 
     #[test]

@@ -56,7 +56,9 @@ pub async fn check(store: &Store, prefix: &str, sent: &[Sent]) -> Result<(), Che
     let mut doubtful = Vec::new();
     for sent in sent {
         match standing.get(&sent.object.key) {
-            Some(held) if sent.proven && same_write(&sent.object, held) => size(&sent.object, sent.size, held.size)?,
+            Some(held) if sent.proven && same_write(&sent.object, held) => {
+                size(&sent.object, sent.size, held.size)?
+            }
             None if lists => return Err(CheckError::Missing(shown(&sent.object))),
             _ => doubtful.push(sent),
         }

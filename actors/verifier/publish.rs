@@ -60,7 +60,8 @@ pub async fn publish(receipt: &Receipt) -> Result<(Arc<Manifest>, Bytes), Publis
 fn manifest(receipt: &Receipt) -> Result<Manifest, PublishError> {
     let plan = &receipt.plan;
     let site = &plan.attempt.lane.site;
-    let objects: HashMap<usize, &Object> = receipt.sent.iter().map(|sent| (sent.index, &sent.object)).collect();
+    let objects: HashMap<usize, &Object> =
+        receipt.sent.iter().map(|sent| (sent.index, &sent.object)).collect();
     let mut entries = Vec::with_capacity(plan.snapshot.entries.len());
     for (index, entry) in plan.snapshot.entries.iter().enumerate() {
         let object = objects.get(&index).map(|object| (*object).clone());

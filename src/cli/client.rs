@@ -55,7 +55,8 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| not_running(&error))?;
         runtime.block_on(async {
-            let client = reqwest::Client::builder().unix_socket(self.socket.clone()).timeout(PATIENCE).no_proxy();
+            let client =
+                reqwest::Client::builder().unix_socket(self.socket.clone()).timeout(PATIENCE).no_proxy();
             let client = client.build().map_err(|error| not_running(&error))?;
             let mut request = client.request(method, format!("http://localhost/api/v1/{path}"));
             if let Some(body) = body {

@@ -32,7 +32,12 @@ pub fn retry(client: &Client, jobs: Option<Vec<String>>, quarantined: bool) -> S
 }
 
 /// Holds a lane, or all.
-pub fn pause(client: &Client, lane: Option<String>, time: Option<Duration>, reason: Option<String>) -> Status {
+pub fn pause(
+    client: &Client,
+    lane: Option<String>,
+    time: Option<Duration>,
+    reason: Option<String>,
+) -> Status {
     let what = lane.clone().map_or("all lanes".to_owned(), |lane| format!("lane {lane}"));
     let body = json!({ "lane": lane, "seconds": time.map(|time| time.as_secs()), "reason": reason });
     say(client.post("pause", body), |_| format!("{what}: nothing new is begun"))

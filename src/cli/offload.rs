@@ -28,15 +28,25 @@ pub fn offload(config: &Config, dirs: &[PathBuf], keep: bool, dry_run: bool) -> 
         Ok(house) => house,
         Err(error @ HouseError::Held(_)) => {
             eprintln!("error: {error}");
-            eprintln!("  = help: a running drone offloads by itself; `dronekeeper retry DIR` makes a directory due now");
+            eprintln!(
+                "  = help: a running drone offloads by itself; `dronekeeper retry DIR` makes a directory due now"
+            );
             return Status::Failed;
         }
         Err(error) => return life::refused(&error),
     };
-    let jobs: Vec<(RelPath, Arc<Lane>)> =
-        jobs.into_iter().map(|job| { let lane = lane_of(&house, &job); (job, lane) }).collect();
+    let jobs: Vec<(RelPath, Arc<Lane>)> = jobs
+        .into_iter()
+        .map(|job| {
+            let lane = lane_of(&house, &job);
+            (job, lane)
+        })
+        .collect();
     if dry_run {
-        return jobs.iter().map(|(job, _)| preview(&house, job)).fold(Status::Ok, |worst, status| if status == Status::Ok { worst } else { status });
+        return jobs
+            .iter()
+            .map(|(job, _)| preview(&house, job))
+            .fold(Status::Ok, |worst, status| if status == Status::Ok { worst } else { status });
     }
     let outcomes = actix_rt::System::new().block_on(offload::offload(&house, jobs, keep));
     bars.finish();
@@ -55,13 +65,19 @@ pub fn offload(config: &Config, dirs: &[PathBuf], keep: bool, dry_run: bool) -> 
             }
         }
     }
-    println!("{} of {} directories are in {}, proven", outcomes.len() - failed, outcomes.len(), house.site.store.name());
+    println!(
+        "{} of {} directories are in {}, proven",
+        outcomes.len() - failed,
+        outcomes.len(),
+        house.site.store.name()
+    );
     if failed == 0 { Status::Ok } else { Status::Failed }
 }
 
 /// The directory that all of `dirs` are below, and their paths below it.
 fn below_one_root(config: &Config, dirs: &[PathBuf]) -> Result<(PathBuf, Vec<RelPath>), String> {
-    let whole = |path: &Path| std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()));
+    let whole =
+        |path: &Path| std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()));
     let dirs = dirs.iter().map(|dir| whole(dir)).collect::<Result<Vec<_>, _>>()?;
     let results = whole(&config.results.dir)?;
     let root = match dirs.iter().all(|dir| dir.starts_with(&results) && *dir != results) {
@@ -70,7 +86,9 @@ fn below_one_root(config: &Config, dirs: &[PathBuf]) -> Result<(PathBuf, Vec<Rel
     };
     let jobs = dirs.iter().map(|dir| {
         let below = dir.strip_prefix(&root).ok().filter(|below| !below.as_os_str().is_empty());
-        let below = below.ok_or_else(|| format!("{} is not below {}: offload one parent at a time", dir.display(), root.display()))?;
+        let below = below.ok_or_else(|| {
+            format!("{} is not below {}: offload one parent at a time", dir.display(), root.display())
+        })?;
         let parts: Vec<&[u8]> = below.components().map(|part| part.as_os_str().as_bytes()).collect();
         RelPath::new(parts.join(&b'/')).map_err(|error| error.to_string())
     });
@@ -94,7 +112,10 @@ fn preview(house: &House, job: &RelPath) -> Status {
             let prefix = job_prefix(&house.site.prefix, job, 1);
             let prefix = actors::shown::Shown::text(&prefix);
             let (files, bytes) = (snapshot.files, ByteCount(snapshot.bytes));
-            println!("{job}: {files} files, {bytes}, would go to {}/{prefix}", house.site.store.name().trim_end_matches('/'));
+            println!(
+                "{job}: {files} files, {bytes}, would go to {}/{prefix}",
+                house.site.store.name().trim_end_matches('/')
+            );
             Status::Ok
         }
         Err(error) => {

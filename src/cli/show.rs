@@ -26,8 +26,10 @@ pub fn status(client: &Client, json: bool) -> Exit {
 
 /// Lists jobs.
 pub fn jobs(client: &Client, state: Option<&str>, lane: Option<&str>, json: bool) -> Exit {
-    let query: Vec<String> =
-        [("state", state), ("lane", lane)].iter().filter_map(|(key, value)| Some(format!("{key}={}", (*value)?))).collect();
+    let query: Vec<String> = [("state", state), ("lane", lane)]
+        .iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", (*value)?)))
+        .collect();
     let jobs: Vec<JobStatus> = match client.get(&format!("jobs?{}", query.join("&"))) {
         Ok(jobs) => jobs,
         Err(NoAnswer(exit)) => return exit,
@@ -65,18 +67,41 @@ fn render(status: &Status) -> String {
         (false, true) => "proves by checksum",
         (false, false) => "proven by reading back",
     };
-    let last = store.last_success.map_or("never".to_owned(), |at| format!("{} ago", time(Duration::from_secs((status.now - at).max(0).unsigned_abs()))));
+    let last = store.last_success.map_or("never".to_owned(), |at| {
+        format!("{} ago", time(Duration::from_secs((status.now - at).max(0).unsigned_abs())))
+    });
     let _ = writeln!(out, "  store  {} ({proves})", store.url);
-    let _ = writeln!(out, "         {} requests, {} sent, last success {last}", store.requests, ByteCount(store.bytes_sent));
+    let _ = writeln!(
+        out,
+        "         {} requests, {} sent, last success {last}",
+        store.requests,
+        ByteCount(store.bytes_sent)
+    );
     if let Some(disk) = &status.disk {
-        let _ = writeln!(out, "  disk   {}: {} free of {}", disk.path, ByteCount(disk.free), ByteCount(disk.total));
+        let _ = writeln!(
+            out,
+            "  disk   {}: {} free of {}",
+            disk.path,
+            ByteCount(disk.free),
+            ByteCount(disk.total)
+        );
     }
-    let _ = writeln!(out, "\n  {:<12} {:>7} {:>8} {:>8} {:>10} {:>7} {:>12}", "LANE", "found", "backlog", "in hand", "published", "failed", "quarantined");
+    let _ = writeln!(
+        out,
+        "\n  {:<12} {:>7} {:>8} {:>8} {:>10} {:>7} {:>12}",
+        "LANE", "found", "backlog", "in hand", "published", "failed", "quarantined"
+    );
     for lane in &status.lanes {
         let _ = writeln!(
             out,
             "  {:<12} {:>7} {:>8} {:>8} {:>10} {:>7} {:>12}",
-            lane.name, lane.found, lane.backlog, lane.under_way.len(), lane.published, lane.failed, lane.quarantined
+            lane.name,
+            lane.found,
+            lane.backlog,
+            lane.under_way.len(),
+            lane.published,
+            lane.failed,
+            lane.quarantined
         );
         if let Some(reason) = &lane.paused {
             let _ = writeln!(out, "               paused: {reason}");
@@ -94,7 +119,8 @@ fn render(status: &Status) -> String {
     if !status.problems.is_empty() {
         let _ = writeln!(out, "\nPROBLEMS");
         for (index, problem) in status.problems.iter().enumerate() {
-            let _ = writeln!(out, "  {} [{}] {}\n        {}", index + 1, problem.id, problem.text, problem.hint);
+            let _ =
+                writeln!(out, "  {} [{}] {}\n        {}", index + 1, problem.id, problem.text, problem.hint);
         }
     }
     out
@@ -105,7 +131,11 @@ fn table(jobs: &[JobStatus]) -> String {
     let width = jobs.iter().map(|job| job.job.chars().count()).max().unwrap_or(3).clamp(3, 60);
     let _ = writeln!(out, "{:<width$}  {:<10} {:<12} {:>8}  next", "JOB", "LANE", "STATE", "ATTEMPTS");
     for job in jobs {
-        let _ = writeln!(out, "{:<width$}  {:<10} {:<12} {:>8}  {}", job.job, job.lane, job.state, job.attempts, job.next);
+        let _ = writeln!(
+            out,
+            "{:<width$}  {:<10} {:<12} {:>8}  {}",
+            job.job, job.lane, job.state, job.attempts, job.next
+        );
         if let Some(error) = job.last_error.as_ref().filter(|_| job.state == "failed") {
             let _ = writeln!(out, "{:<width$}  {error}", "");
         }
@@ -117,7 +147,8 @@ fn table(jobs: &[JobStatus]) -> String {
 fn tale(history: &JobHistory) -> String {
     let mut out = String::new();
     let job = &history.job;
-    let _ = writeln!(out, "{}\n  lane   {}\n  state  {}\n  next   {}", job.job, job.lane, job.state, job.next);
+    let _ =
+        writeln!(out, "{}\n  lane   {}\n  state  {}\n  next   {}", job.job, job.lane, job.state, job.next);
     if let Some(prefix) = &job.prefix {
         let _ = writeln!(out, "  store  {}", actors::shown::Shown::text(prefix));
     }
@@ -146,30 +177,69 @@ mod tests {
 
     fn sample() -> Status {
         let store = StoreStatus {
-            url: "s3://lab".into(), creates: true, answers_checksum: true, list_proves: true, requests: 12,
-            bytes_sent: 3 << 20, last_success: Some(90), last_error: None,
+            url: "s3://lab".into(),
+            creates: true,
+            answers_checksum: true,
+            list_proves: true,
+            requests: 12,
+            bytes_sent: 3 << 20,
+            last_success: Some(90),
+            last_error: None,
         };
         let under_way = vec![UnderWay { job: "7-a".into(), doing: "uploading".into(), since: 40 }];
         let lane = LaneStatus {
-            name: "jobs".into(), workers: 1, found: 3, backlog: 1, backlog_bytes: 9, published: 0, failed: 1,
-            quarantined: 0, paused: Some("bucket move".into()), under_way,
+            name: "jobs".into(),
+            workers: 1,
+            found: 3,
+            backlog: 1,
+            backlog_bytes: 9,
+            published: 0,
+            failed: 1,
+            quarantined: 0,
+            paused: Some("bucket move".into()),
+            under_way,
         };
         let actor = ActorStatus {
-            path: "root/offload/ledger".into(), state: "running".into(), generation: 2, restarts: 1,
+            path: "root/offload/ledger".into(),
+            state: "running".into(),
+            generation: 2,
+            restarts: 1,
             last_exit: Some("panicked at x.rs:1:2: boom".into()),
         };
-        let problem = Problem { id: "failed".into(), text: "1 directories failed".into(), hint: "dronekeeper jobs".into() };
+        let problem = Problem {
+            id: "failed".into(),
+            text: "1 directories failed".into(),
+            hint: "dronekeeper jobs".into(),
+        };
         Status {
-            schema: 1, drone: "drone7".into(), version: "0.1.0".into(), pid: 1, started_at: 0, now: 100, healthy: false,
-            store, lanes: vec![lane], actors: vec![actor], abandoned_threads: 0, disk: None, problems: vec![problem],
+            schema: 1,
+            drone: "drone7".into(),
+            version: "0.1.0".into(),
+            pid: 1,
+            started_at: 0,
+            now: 100,
+            healthy: false,
+            store,
+            lanes: vec![lane],
+            actors: vec![actor],
+            abandoned_threads: 0,
+            disk: None,
+            problems: vec![problem],
         }
     }
 
     #[test]
     fn one_screen_tells_health_lanes_actors_and_the_way_out() {
         let screen = render(&sample());
-        for part in ["drone7   DEGRADED   up 1m 40s", "paused: bucket move", "uploading 7-a for 1m", "last success 10s ago",
-            "panicked at x.rs:1:2: boom", "[failed] 1 directories failed", "proves by checksum and listing"] {
+        for part in [
+            "drone7   DEGRADED   up 1m 40s",
+            "paused: bucket move",
+            "uploading 7-a for 1m",
+            "last success 10s ago",
+            "panicked at x.rs:1:2: boom",
+            "[failed] 1 directories failed",
+            "proves by checksum and listing",
+        ] {
             assert!(screen.contains(part), "{part} is missing in\n{screen}");
         }
     }
@@ -177,12 +247,27 @@ mod tests {
     #[test]
     fn a_jobs_tale_names_each_attempt_with_its_error() {
         let job = JobStatus {
-            job: "7-a".into(), job_hex: "37".into(), lane: "jobs".into(), state: "failed".into(), attempts: 2,
-            last_error: None, next: "tried again".into(), prefix: None,
+            job: "7-a".into(),
+            job_hex: "37".into(),
+            lane: "jobs".into(),
+            state: "failed".into(),
+            attempts: 2,
+            last_error: None,
+            next: "tried again".into(),
+            prefix: None,
         };
         let error = Some("no room".to_owned());
-        let attempts = vec![AttemptStatus { number: 1, started: 0, ended: Some(5), outcome: Some("disk_full".into()), error }];
+        let attempts = vec![AttemptStatus {
+            number: 1,
+            started: 0,
+            ended: Some(5),
+            outcome: Some("disk_full".into()),
+            error,
+        }];
         let tale = tale(&JobHistory { job, attempts });
-        assert!(tale.contains("attempt 1   1970-01-01T00:00:00Z  disk_full\n              no room"), "{tale}");
+        assert!(
+            tale.contains("attempt 1   1970-01-01T00:00:00Z  disk_full\n              no room"),
+            "{tale}"
+        );
     }
 }

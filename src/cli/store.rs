@@ -30,10 +30,15 @@ pub fn verify(config: &Config, dirs: &[PathBuf], all: bool, read_back: bool) -> 
             };
             let found = audit::differences(store, &manifest, read_back).await?;
             found.iter().for_each(|difference| println!("{shown}: {difference}"));
-            (differences, files, bytes) = (differences + found.len(), files + manifest.files, bytes + manifest.bytes);
+            (differences, files, bytes) =
+                (differences + found.len(), files + manifest.files, bytes + manifest.bytes);
         }
         let how = if read_back { "read back and hashed" } else { "compared" };
-        println!("{} jobs, {files} files, {} {how}: {differences} differences", prefixes.len(), config::ByteCount(bytes));
+        println!(
+            "{} jobs, {files} files, {} {how}: {differences} differences",
+            prefixes.len(),
+            config::ByteCount(bytes)
+        );
         Ok(if differences == 0 { Status::Ok } else { Status::Failed })
     })
 }
@@ -51,7 +56,11 @@ pub fn restore(config: &Config, job: &Path, to: Option<PathBuf>, only: Option<&s
     with_store(config, async |store, _| {
         let manifest = audit::manifest(store, &prefix_of(config, job)).await?;
         let count = audit::restore(store, &manifest, &to, only.as_ref()).await?;
-        println!("{count} entries of {} restored to {}, each as its manifest says", manifest.job, to.display());
+        println!(
+            "{count} entries of {} restored to {}, each as its manifest says",
+            manifest.job,
+            to.display()
+        );
         Ok(Status::Ok)
     })
 }

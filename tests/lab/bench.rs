@@ -163,7 +163,12 @@ impl Bench {
     pub fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !done() {
-            assert!(begun.elapsed() < patience(), "{what}: not within {:?}; log:\n{}", patience(), self.log());
+            assert!(
+                begun.elapsed() < patience(),
+                "{what}: not within {:?}; log:\n{}",
+                patience(),
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -213,7 +218,9 @@ pub fn s3(url: &str) -> String {
 
 /// The `[store]` of a GCS server on loopback.
 pub fn gcs(url: &str) -> String {
-    format!("url = \"gs://lab\"\noptions = {{ google_base_url = \"{url}\", google_skip_signature = \"true\" }}")
+    format!(
+        "url = \"gs://lab\"\noptions = {{ google_base_url = \"{url}\", google_skip_signature = \"true\" }}"
+    )
 }
 
 pub fn sha256(bytes: &[u8]) -> Vec<u8> {

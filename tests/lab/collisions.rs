@@ -34,6 +34,19 @@ fn objects_of_a_program_without_claims_are_left_alone() {
 }
 
 #[test]
+fn a_claim_of_another_drone_is_respected_before_its_manifest_stands() {
+    let server = Server::start(Flavour::S3);
+    let claim = br#"{"format":1,"drone":"other","job":"101-a","incarnation":{"dev":1,"ino":2,"born_ns":3}}"#;
+    server.mutate("101-a/.dronekeeper/claim.json", Some(claim));
+    let mut bench = Bench::on(&server);
+    let jobs = bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait_until_gone("101-a");
+    assert!(!server.objects().contains_key("101-a/status.log"), "written into another drone's place");
+    assert_eq!(bench.restored("101-a~2"), jobs["101-a"]);
+}
+
+#[test]
 fn two_drones_of_one_prefix_do_not_mix() {
     let server = Server::start(Flavour::S3);
     let (mut one, mut two) = (Bench::on(&server), Bench::on(&server));
@@ -60,7 +73,11 @@ fn a_job_that_grows_after_its_proof_is_offloaded_again_without_what_is_safe() {
     let files = hashes(&bench.results().join("101-a"));
     bench.wait_until_gone("101-a");
     assert_eq!(bench.restored("101-a~2"), files);
-    let sent = server.log().iter().filter(|asked| asked.method == "PUT" && asked.target.ends_with("/status.log")).count();
+    let sent = server
+        .log()
+        .iter()
+        .filter(|asked| asked.method == "PUT" && asked.target.ends_with("/status.log"))
+        .count();
     assert_eq!(sent, 1, "what was proven was sent again");
 }
 
@@ -68,7 +85,8 @@ fn a_job_that_grows_after_its_proof_is_offloaded_again_without_what_is_safe() {
 fn a_file_that_appears_between_proof_and_deletion_is_kept() {
     let server = Server::start(Flavour::S3);
     // The first read of the manifest follows its writing, the second precedes the deletion.
-    let slow = Fault::new("GET", "101-a/.dronekeeper/manifest", What::Delay(std::time::Duration::from_secs(2)));
+    let slow =
+        Fault::new("GET", "101-a/.dronekeeper/manifest", What::Delay(std::time::Duration::from_secs(2)));
     let slow = server.misbehave(slow.after(1).times(1));
     let mut bench = Bench::on(&server);
     bench.finished(&["101-a"]);
@@ -83,7 +101,9 @@ fn a_file_that_appears_between_proof_and_deletion_is_kept() {
 #[test]
 fn a_file_that_changes_under_an_attempt_voids_it() {
     let server = Server::start(Flavour::S3);
-    let slow = server.misbehave(Fault::new("PUT", "101-a/status", What::Delay(std::time::Duration::from_secs(1))).times(1));
+    let slow = server.misbehave(
+        Fault::new("PUT", "101-a/status", What::Delay(std::time::Duration::from_secs(1))).times(1),
+    );
     let mut bench = Bench::on(&server);
     bench.finished(&["101-a"]);
     bench.start();

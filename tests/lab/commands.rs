@@ -25,7 +25,11 @@ fn offload_works_without_a_daemon() {
     let gone = bench.tell(&["offload", dirs[0], dirs[1]]);
     assert!(gone.status.success(), "{}", out(&gone));
     assert_eq!(bench.left(), [""; 0]);
-    let sent = server.log().iter().filter(|asked| asked.method == "PUT" && asked.target.ends_with("101-a/status.log")).count();
+    let sent = server
+        .log()
+        .iter()
+        .filter(|asked| asked.method == "PUT" && asked.target.ends_with("101-a/status.log"))
+        .count();
     assert_eq!(sent, 1, "what was proven was sent again");
     assert_eq!(bench.restored("102-b"), jobs["102-b"]);
 }
@@ -38,7 +42,11 @@ fn offload_says_what_failed_and_keeps_it() {
     bench.finished(&["101-a", "102-b"]);
     let done = bench.tell(&["offload", "results/101-a", "results/102-b", "results/103-none"]);
     assert_eq!(done.status.code(), Some(1));
-    assert!(out(&done).contains("101-a: not offloaded") && out(&done).contains("1 of 3 directories"), "{}", out(&done));
+    assert!(
+        out(&done).contains("101-a: not offloaded") && out(&done).contains("1 of 3 directories"),
+        "{}",
+        out(&done)
+    );
     assert_eq!(bench.left(), ["101-a"]);
 }
 
@@ -54,7 +62,12 @@ fn status_and_jobs_tell_what_is_wrong_and_why() {
     bench.wait_until_said("attempt failed");
     let status = bench.tell(&["status"]);
     assert_eq!(status.status.code(), Some(1), "{}", out(&status));
-    for part in ["DEGRADED", "root/offload/lanes/jobs/uploaders/1", "s3://lab (proves by checksum and listing)", "[failed]"] {
+    for part in [
+        "DEGRADED",
+        "root/offload/lanes/jobs/uploaders/1",
+        "s3://lab (proves by checksum and listing)",
+        "[failed]",
+    ] {
         assert!(out(&status).contains(part), "{part} is missing in\n{}", out(&status));
     }
     let json: serde_json::Value = serde_json::from_slice(&bench.tell(&["status", "--json"]).stdout).unwrap();
@@ -139,7 +152,11 @@ fn verify_names_each_difference() {
     for arguments in [&["verify", "101-a"][..], &["verify", "--all", "--read-back"]] {
         let done = bench.tell(arguments);
         assert_eq!(done.status.code(), Some(1));
-        assert!(out(&done).contains("101-a/status.log") && out(&done).contains("101-a/empty"), "{}", out(&done));
+        assert!(
+            out(&done).contains("101-a/status.log") && out(&done).contains("101-a/empty"),
+            "{}",
+            out(&done)
+        );
     }
     assert_eq!(bench.tell(&["verify", "999-none"]).status.code(), Some(1));
 }
@@ -167,8 +184,15 @@ fn restore_brings_back_one_file_and_refuses_to_overwrite() {
 
 #[test]
 fn the_demo_ends_with_everything_offloaded() {
-    let done = std::process::Command::new(env!("CARGO_BIN_EXE_dronekeeper")).args(["demo", "--once"]).output().unwrap();
-    assert!(done.status.success() && out(&done).contains("All finished jobs are offloaded, verified and pruned"), "{}", out(&done));
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_dronekeeper"))
+        .args(["demo", "--once"])
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success() && out(&done).contains("All finished jobs are offloaded, verified and pruned"),
+        "{}",
+        out(&done)
+    );
 }
 
 #[test]

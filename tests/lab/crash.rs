@@ -42,7 +42,8 @@ fn make_job(bench: &Bench, name: &str, dice: &mut Dice) {
         fs::write(path, format!("{name} {}", dice.roll(1 << 40))).unwrap();
     }
     for file in 0..dice.roll(30) {
-        fs::write(dir.join(format!("file {file}")), vec![dice.roll(256) as u8; dice.roll(20_000) as usize]).unwrap();
+        fs::write(dir.join(format!("file {file}")), vec![dice.roll(256) as u8; dice.roll(20_000) as usize])
+            .unwrap();
     }
     if dice.roll(4) == 0 {
         let dump: Vec<u8> = (0..9_000_000 + dice.roll(12_000_000)).map(|n| (n ^ (n >> 9)) as u8).collect();
@@ -67,16 +68,31 @@ fn witness(bench: &Bench, server: &Server, expected: &Expected) {
         fs::write(path, bytes).unwrap();
     }
     fs::create_dir_all(&store).unwrap();
-    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |mut text, byte| { write!(text, "{byte:02x}").unwrap(); text });
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    };
     let jobs: BTreeMap<&String, BTreeMap<String, String>> = expected
         .iter()
         .map(|(job, files)| (job, files.iter().map(|(path, sum)| (hex(path), hex(sum))).collect()))
         .collect();
     fs::write(bench.path("expect.json"), serde_json::to_vec(&jobs).unwrap()).unwrap();
     let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checker.py");
-    let seen = Command::new("python3").arg(checker).arg(bench.path("expect.json")).arg(bench.results()).arg(store).output();
+    let seen = Command::new("python3")
+        .arg(checker)
+        .arg(bench.path("expect.json"))
+        .arg(bench.results())
+        .arg(store)
+        .output();
     let seen = seen.unwrap();
-    assert!(seen.status.success(), "{}{}", String::from_utf8_lossy(&seen.stdout), String::from_utf8_lossy(&seen.stderr));
+    assert!(
+        seen.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&seen.stdout),
+        String::from_utf8_lossy(&seen.stderr)
+    );
 }
 
 #[test]
@@ -100,7 +116,9 @@ fn a_drone_that_is_killed_at_any_instant_loses_nothing() {
             let _ = fs::remove_file(bench.path("state/ledger.sqlite"));
         }
         if dice.roll(4) == 0 {
-            let what = [What::CutAfter, What::CutBefore, What::Damage, What::Lose, What::Status(500, None)][dice.roll(5) as usize].clone();
+            let what = [What::CutAfter, What::CutBefore, What::Damage, What::Lose, What::Status(500, None)]
+                [dice.roll(5) as usize]
+                .clone();
             server.misbehave(Fault::new("PUT", "-r/", what).after(dice.roll(20)).times(1 + dice.roll(3)));
         }
         let before = server.log().len();
@@ -108,7 +126,8 @@ fn a_drone_that_is_killed_at_any_instant_loses_nothing() {
         std::thread::sleep(Duration::from_millis(250 + dice.roll(500)));
         bench.kill();
         let asked = server.log();
-        in_the_middle += u64::from(asked[before..].iter().any(|asked| asked.method == "PUT") && !bench.left().is_empty());
+        in_the_middle +=
+            u64::from(asked[before..].iter().any(|asked| asked.method == "PUT") && !bench.left().is_empty());
         if round % 10 == 9 {
             witness(&bench, &server, &expected);
         }
@@ -120,6 +139,8 @@ fn a_drone_that_is_killed_at_any_instant_loses_nothing() {
     witness(&bench, &server, &expected);
     let trash = fs::read_dir(bench.results().join(".dronekeeper-trash")).unwrap().count();
     assert_eq!(trash, 0, "something is left in the trash");
-    println!("seed {seed}: {rounds} kills, {in_the_middle} in the middle of work, {ledgers_lost} ledgers removed");
+    println!(
+        "seed {seed}: {rounds} kills, {in_the_middle} in the middle of work, {ledgers_lost} ledgers removed"
+    );
     assert!(in_the_middle * 4 >= rounds, "only {in_the_middle} of {rounds} kills met work");
 }

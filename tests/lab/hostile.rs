@@ -20,11 +20,56 @@ fn names_of_every_kind_come_back_to_the_byte() {
     let long = vec![b'n'; 255];
     let wide: Vec<u8> = [0xff; 255].to_vec();
     let mut names: Vec<Vec<u8>> = [
-        &b"a#"[..], b"a%23", b"a%2523", b"a b", b" lead", b"trail ", b"dot.", b"...", b"..a", b"new\nline", b"car\rriage",
-        b"tab\t", b"esc\x1b[2J", b"bell\x07", b"del\x7f", b"[x]", b"*", b"?", b"back\\slash", b"quote\"", b"single'",
-        b"<tag>", b"&amp;", b"a&b=c", b"a+b", b"a;b", b"$(id)", b"`id`", b"-rf", b"--", b"~", b"a~2", b"%", b"%%",
-        b"%zz", b"\xff\xfe", b"\xc3\xa9", b"e\xcc\x81", b"\xe2\x80\xae", b"\xc2\x85", b"{x}", b"|", b"^", b"a:b", b"CON",
-        b".GS_UPLOADED", b".GS_OFFLOADER_INSTRUCTIONS", b"manifest.json", b"claim.json", b"%2edronekeeper",
+        &b"a#"[..],
+        b"a%23",
+        b"a%2523",
+        b"a b",
+        b" lead",
+        b"trail ",
+        b"dot.",
+        b"...",
+        b"..a",
+        b"new\nline",
+        b"car\rriage",
+        b"tab\t",
+        b"esc\x1b[2J",
+        b"bell\x07",
+        b"del\x7f",
+        b"[x]",
+        b"*",
+        b"?",
+        b"back\\slash",
+        b"quote\"",
+        b"single'",
+        b"<tag>",
+        b"&amp;",
+        b"a&b=c",
+        b"a+b",
+        b"a;b",
+        b"$(id)",
+        b"`id`",
+        b"-rf",
+        b"--",
+        b"~",
+        b"a~2",
+        b"%",
+        b"%%",
+        b"%zz",
+        b"\xff\xfe",
+        b"\xc3\xa9",
+        b"e\xcc\x81",
+        b"\xe2\x80\xae",
+        b"\xc2\x85",
+        b"{x}",
+        b"|",
+        b"^",
+        b"a:b",
+        b"CON",
+        b".GS_UPLOADED",
+        b".GS_OFFLOADER_INSTRUCTIONS",
+        b"manifest.json",
+        b"claim.json",
+        b"%2edronekeeper",
     ]
     .iter()
     .map(|name| name.to_vec())
@@ -70,18 +115,30 @@ fn links_and_special_files_are_recorded_and_never_followed_or_opened() {
     bench.start();
     bench.wait_until_gone("101-links");
     drop(socket);
-    let manifest = String::from_utf8(server.objects()["101-links/.dronekeeper/manifest.json"].to_vec()).unwrap();
+    let manifest =
+        String::from_utf8(server.objects()["101-links/.dronekeeper/manifest.json"].to_vec()).unwrap();
     let kind_of = |path: &str| {
         let line = manifest.lines().find(|line| line.contains(&format!("\"path\":\"{path}\""))).unwrap();
         line.split("\"kind\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     };
-    for (path, kind) in [("dir out", "symlink"), ("loop", "symlink"), ("fifo", "fifo"), ("socket", "socket"), ("zero", "char_device"), ("empty", "file")] {
+    for (path, kind) in [
+        ("dir out", "symlink"),
+        ("loop", "symlink"),
+        ("fifo", "fifo"),
+        ("socket", "socket"),
+        ("zero", "char_device"),
+        ("empty", "file"),
+    ] {
         assert_eq!(kind_of(path), kind, "{path}");
     }
     assert!(manifest.contains("\"target\":\"../../secret/canary\""));
     let canary = sha256(b"nobody may read this");
     assert!(server.objects().values().all(|bytes| sha256(bytes) != canary), "a link was followed");
-    assert_eq!(fs::read(secret.join("canary")).unwrap(), b"nobody may read this", "something outside was touched");
+    assert_eq!(
+        fs::read(secret.join("canary")).unwrap(),
+        b"nobody may read this",
+        "something outside was touched"
+    );
 }
 
 #[test]
@@ -122,13 +179,19 @@ fn a_tree_two_thousand_deep_comes_and_goes() {
     let mut bench = Bench::on(&server);
     bench.job("101-deep");
     let dig = "import os, sys\nos.chdir(sys.argv[1])\nfor _ in range(2000):\n    os.mkdir('d'); os.chdir('d')\nopen('bottom', 'w').write('deep')\n";
-    let dug = Command::new("python3").args(["-c", dig]).arg(bench.results().join("101-deep")).status().unwrap();
+    let dug =
+        Command::new("python3").args(["-c", dig]).arg(bench.results().join("101-deep")).status().unwrap();
     assert!(dug.success());
     bench.finish("101-deep");
     bench.start();
     bench.wait_until_gone("101-deep");
     let deep = sha256(b"deep");
-    assert!(server.objects().iter().any(|(key, bytes)| key.contains("/.dronekeeper/long/") && sha256(bytes) == deep));
+    assert!(
+        server
+            .objects()
+            .iter()
+            .any(|(key, bytes)| key.contains("/.dronekeeper/long/") && sha256(bytes) == deep)
+    );
 }
 
 #[test]
@@ -137,7 +200,8 @@ fn a_mount_inside_a_job_is_neither_entered_nor_deleted() {
     let dir = bench.job("101-mount");
     fs::create_dir(dir.join("mounted")).unwrap();
     let mount = |arguments: &[&str]| {
-        let done = Command::new(arguments[0]).args(&arguments[1..]).arg(dir.join("mounted")).status().unwrap();
+        let done =
+            Command::new(arguments[0]).args(&arguments[1..]).arg(dir.join("mounted")).status().unwrap();
         assert!(done.success(), "{arguments:?} needs root");
     };
     mount(&["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"]);

@@ -68,10 +68,16 @@ fn a_bucket_that_does_not_exist_is_said_and_deletes_nothing() {
 
 #[test]
 fn a_store_without_credentials_is_refused_and_no_metadata_server_is_asked() {
-    for store in ["url = \"s3://lab\"", "url = \"gs://lab\"", "url = \"az://lab\"\noptions = { azure_storage_account_name = \"x\" }"] {
+    for store in [
+        "url = \"s3://lab\"",
+        "url = \"gs://lab\"",
+        "url = \"az://lab\"\noptions = { azure_storage_account_name = \"x\" }",
+    ] {
         let bench = Bench::with_store(store);
         let mut command = bench.command(&["run"]);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("GOOGLE_") || name.starts_with("AZURE_")) {
+        for (name, _) in std::env::vars().filter(|(name, _)| {
+            name.starts_with("AWS_") || name.starts_with("GOOGLE_") || name.starts_with("AZURE_")
+        }) {
             command.env_remove(name);
         }
         let done = command.output().unwrap();

@@ -28,7 +28,8 @@ fn jobs_go_to_a_directory() {
 fn jobs_go_to_s3() {
     let server = Server::start(Flavour::S3);
     the_main_job(Bench::on(&server));
-    let manifests = server.objects().keys().filter(|key| key.ends_with("/.dronekeeper/manifest.json")).count();
+    let manifests =
+        server.objects().keys().filter(|key| key.ends_with("/.dronekeeper/manifest.json")).count();
     assert_eq!(manifests, 3);
 }
 
@@ -40,7 +41,8 @@ fn jobs_go_to_gcs() {
 
 /// The address of a server that `tests/run` started.
 fn address(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run these tests with tests/run"))
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run these tests with tests/run"))
 }
 
 #[test]
@@ -104,7 +106,10 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 #[test]
 fn a_clock_that_jumps_ten_days_deletes_nothing_early() {
-    assert!(std::path::Path::new(FAKETIME).exists(), "libfaketime is missing: run these tests with tests/run");
+    assert!(
+        std::path::Path::new(FAKETIME).exists(),
+        "libfaketime is missing: run these tests with tests/run"
+    );
     let mut bench = Bench::new().lane("delete_after = \"1h\"");
     bench.finished(&["401-kept"]);
     let clock = bench.path("clock");
@@ -119,7 +124,8 @@ fn a_clock_that_jumps_ten_days_deletes_nothing_early() {
     fs::write(&clock, "+10d").unwrap();
     bench.finished(&["402-later"]);
     bench.wait_until_said("verified job=402-later");
-    let ten_days_on = bench.log().lines().any(|line| line.contains("402-later") && !line.starts_with(&bench.log()[..10]));
+    let ten_days_on =
+        bench.log().lines().any(|line| line.contains("402-later") && !line.starts_with(&bench.log()[..10]));
     assert!(ten_days_on, "the clock did not jump: the test proves nothing");
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(bench.left(), ["401-kept", "402-later"]);

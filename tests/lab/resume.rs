@@ -6,7 +6,11 @@ use std::fs;
 use std::time::Duration;
 
 fn puts(server: &Server, key: &str) -> usize {
-    server.log().iter().filter(|asked| asked.method == "PUT" && asked.status == 200 && asked.target.contains(key)).count()
+    server
+        .log()
+        .iter()
+        .filter(|asked| asked.method == "PUT" && asked.status == 200 && asked.target.contains(key))
+        .count()
 }
 
 #[test]

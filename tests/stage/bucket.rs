@@ -58,7 +58,11 @@ impl Upload {
         let mut whole = Vec::new();
         let (mut crc64, mut size) = (0, 0);
         for part in self.parts.values() {
-            crc64 = if size == 0 { part.crc64 } else { crc_fast::checksum_combine(Crc64Nvme, crc64, part.crc64, part.size) };
+            crc64 = if size == 0 {
+                part.crc64
+            } else {
+                crc_fast::checksum_combine(Crc64Nvme, crc64, part.crc64, part.size)
+            };
             size += part.size;
             whole.extend(part.bytes.as_deref().into_iter().flatten());
         }

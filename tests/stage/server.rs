@@ -87,7 +87,8 @@ impl Server {
     }
 
     fn with(flavour: Flavour, port: u16, keep_bytes: bool, latency: Duration, threads: usize) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
         let shared =
             Arc::new(Shared { flavour, keep_bytes, latency, keep_log: keep_bytes, state: Mutex::default() });
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", port))).unwrap();
@@ -99,7 +100,9 @@ impl Server {
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(async move {
                     let service = service_fn(move |request| answer(shared.clone(), request));
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -130,7 +133,11 @@ impl Server {
     /// Everything that it holds, by key.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         let state = self.shared.state.lock().unwrap();
-        state.objects.iter().map(|(key, object)| (key.clone(), object.bytes.clone().unwrap_or_default())).collect()
+        state
+            .objects
+            .iter()
+            .map(|(key, object)| (key.clone(), object.bytes.clone().unwrap_or_default()))
+            .collect()
     }
 
     /// Overwrites an object behind everybody's back; `None` deletes it.
@@ -192,7 +199,15 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         }
         _ => {}
     }
-    let response = act(&shared, &method, head.uri.path(), head.uri.query().unwrap_or(""), &head.headers, &body, fault.as_ref());
+    let response = act(
+        &shared,
+        &method,
+        head.uri.path(),
+        head.uri.query().unwrap_or(""),
+        &head.headers,
+        &body,
+        fault.as_ref(),
+    );
     if fault == Some(What::Twice) {
         act(&shared, &method, head.uri.path(), head.uri.query().unwrap_or(""), &head.headers, &body, None);
     }
@@ -215,7 +230,15 @@ fn note(shared: &Shared, method: String, target: String, status: u16) {
 }
 
 /// Does what a request asks.
-fn act(shared: &Shared, method: &str, path: &str, query: &str, headers: &HeaderMap, body: &Bytes, fault: Option<&What>) -> Answer {
+fn act(
+    shared: &Shared,
+    method: &str,
+    path: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: &Bytes,
+    fault: Option<&What>,
+) -> Answer {
     let query: HashMap<String, String> = query
         .split('&')
         .filter(|pair| !pair.is_empty())
@@ -248,7 +271,9 @@ fn is_what_it_says(shared: &Shared, headers: &HeaderMap, object: &Object) -> boo
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match shared.flavour {
         Flavour::S3 => header("x-amz-checksum-crc64nvme").is_none_or(|sum| sum == object.crc64_text()),
-        Flavour::Gcs => header("x-goog-hash").is_none_or(|sum| sum == format!("crc32c={}", object.crc32c_text())),
+        Flavour::Gcs => {
+            header("x-goog-hash").is_none_or(|sum| sum == format!("crc32c={}", object.crc32c_text()))
+        }
     }
 }
 
@@ -307,9 +332,18 @@ fn begin(shared: &Shared, key: String) -> Answer {
     xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
 }
 
-fn put_part(shared: &Shared, query: &HashMap<String, String>, headers: &HeaderMap, body: &Bytes, fault: Option<&What>) -> Answer {
+fn put_part(
+    shared: &Shared,
+    query: &HashMap<String, String>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    fault: Option<&What>,
+) -> Answer {
     let gcs = shared.flavour == Flavour::Gcs;
-    let (sent, there) = (Object::of(body.clone(), gcs, shared.keep_bytes, 0), Object::of(stored(body, fault), gcs, shared.keep_bytes, 0));
+    let (sent, there) = (
+        Object::of(body.clone(), gcs, shared.keep_bytes, 0),
+        Object::of(stored(body, fault), gcs, shared.keep_bytes, 0),
+    );
     if !is_what_it_says(shared, headers, &sent) {
         return error(StatusCode::BAD_REQUEST, "BadDigest");
     }

@@ -28,7 +28,10 @@ async fn pauses_double_and_stop_growing() {
     let family = Family::new(MANY, move |spec| spec.backoff(backoff)).await;
     for expected in [1.0, 2.0, 4.0, 8.0, 8.0] {
         let pause = pause_of_next_restart(&family).await;
-        assert!((expected * 0.79..=expected * 1.22).contains(&pause), "{pause} s instead of about {expected} s");
+        assert!(
+            (expected * 0.79..=expected * 1.22).contains(&pause),
+            "{pause} s instead of about {expected} s"
+        );
         tokio::time::sleep(SECOND / 10).await;
     }
 }

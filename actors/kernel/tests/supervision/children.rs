@@ -1,7 +1,10 @@
 //! Children that are added, stopped, started and forgotten while the supervisor runs.
 
 use crate::stage::{Book, Do, SECOND, kid, policy, settle};
-use kernel::{Backoff, ChildRef, ChildSpec, Count, DeleteChild, Refusal, Restart, RestartChild, StartChild, Strategy, Supervisor, TerminateChild, Tree};
+use kernel::{
+    Backoff, ChildRef, ChildSpec, Count, DeleteChild, Refusal, Restart, RestartChild, StartChild, Strategy,
+    Supervisor, TerminateChild, Tree,
+};
 
 struct Home {
     _tree: Tree,
@@ -13,7 +16,9 @@ impl Home {
     async fn new(strategy: Strategy) -> Self {
         let (door, book) = (ChildRef::vacant(), Book::default());
         let noted = book.clone();
-        let spec = ChildSpec::supervisor_at("root", &door, policy(strategy, 9), move || vec![kid("a", &ChildRef::vacant(), &noted)]);
+        let spec = ChildSpec::supervisor_at("root", &door, policy(strategy, 9), move || {
+            vec![kid("a", &ChildRef::vacant(), &noted)]
+        });
         let tree = Tree::start(&spec, 4).unwrap();
         settle().await;
         Home { _tree: tree, door, book }
@@ -52,7 +57,10 @@ async fn children_are_administered_by_name() {
     let spec = || kid("b", &ChildRef::vacant(), &home.book);
     assert_eq!(home.start(spec()).await, Ok(()));
     assert_eq!(home.start(spec()).await, Err(Refusal::Running));
-    assert_eq!((home.restart("b").await, home.delete("b").await), (Err(Refusal::Running), Err(Refusal::Running)));
+    assert_eq!(
+        (home.restart("b").await, home.delete("b").await),
+        (Err(Refusal::Running), Err(Refusal::Running))
+    );
     assert_eq!((home.terminate("b").await, home.terminate("b").await), (Ok(()), Ok(())));
     assert_eq!(home.start(spec()).await, Err(Refusal::AlreadyPresent));
     assert_eq!(home.count().await, (2, 1));
@@ -75,7 +83,10 @@ async fn a_child_that_is_being_restarted_is_neither_down_nor_up() {
     home.start(kid("b", &address, &home.book).backoff(long)).await.unwrap();
     address.tell(Do::Panic).unwrap();
     settle().await;
-    assert_eq!((home.restart("b").await, home.delete("b").await), (Err(Refusal::Restarting), Err(Refusal::Restarting)));
+    assert_eq!(
+        (home.restart("b").await, home.delete("b").await),
+        (Err(Refusal::Restarting), Err(Refusal::Restarting))
+    );
     assert_eq!(home.start(kid("b", &address, &home.book)).await, Err(Refusal::AlreadyPresent));
     assert_eq!(home.terminate("b").await, Ok(()));
     tokio::time::sleep(SECOND * 200).await;

@@ -15,7 +15,7 @@ async fn one_death_too_many_ends_the_supervisor_and_all_its_children() {
         }
         assert_eq!(ended.await, Ended::Root(Exit::Escalated("root/a".into())));
         assert!(family.kids.iter().all(ChildRef::is_vacant), "{strategy:?}");
-        assert_eq!((family.book.count("stop b"), family.book.count("stop c")).0 > 0, true);
+        assert!(family.book.count("stop b") > 0 && family.book.count("stop c") > 0);
     }
 }
 
@@ -27,7 +27,10 @@ async fn a_child_that_dies_at_birth_escalates() {
         let book = Book::default();
         let noted = book.clone();
         let spec = ChildSpec::supervisor("root", policy(strategy, 1), move || {
-            let born_dead = made("dead", &ChildRef::vacant(), &noted, |kid| crate::stage::Kid { dies_at_birth: true, ..kid });
+            let born_dead = made("dead", &ChildRef::vacant(), &noted, |kid| crate::stage::Kid {
+                dies_at_birth: true,
+                ..kid
+            });
             vec![kid("well", &ChildRef::vacant(), &noted), born_dead]
         });
         let tree = Tree::start(&spec, 4).unwrap();
@@ -69,7 +72,10 @@ async fn the_restarts_of_a_tree_multiply() {
     let spec = ChildSpec::supervisor("root", policy(Strategy::OneForOne, 1), move || {
         let noted = noted.clone();
         vec![ChildSpec::supervisor("branch", policy(Strategy::OneForOne, 2), move || {
-            vec![made("doomed", &ChildRef::vacant(), &noted, |kid| crate::stage::Kid { dies_at_birth: true, ..kid })]
+            vec![made("doomed", &ChildRef::vacant(), &noted, |kid| crate::stage::Kid {
+                dies_at_birth: true,
+                ..kid
+            })]
         })]
     });
     let tree = Tree::start(&spec, 4).unwrap();
@@ -87,7 +93,9 @@ async fn a_local_death_is_a_local_restart() {
         let (noted, address) = (noted.clone(), address.clone());
         let branch = {
             let noted = noted.clone();
-            ChildSpec::supervisor("branch", policy(Strategy::OneForOne, 3), move || vec![kid("leaf", &address, &noted)])
+            ChildSpec::supervisor("branch", policy(Strategy::OneForOne, 3), move || {
+                vec![kid("leaf", &address, &noted)]
+            })
         };
         vec![kid("trunk", &ChildRef::vacant(), &noted), branch]
     });
@@ -103,7 +111,8 @@ async fn a_local_death_is_a_local_restart() {
 #[actix_rt::test]
 async fn a_root_that_rests_a_branch_keeps_the_others_running() {
     tokio::time::pause();
-    let resting = Policy { on_exhaustion: OnExhaustion::Rest(SECOND * 600), ..policy(Strategy::OneForOne, 2) };
+    let resting =
+        Policy { on_exhaustion: OnExhaustion::Rest(SECOND * 600), ..policy(Strategy::OneForOne, 2) };
     let family = Family::new(resting, |spec| spec).await;
     for _ in 0..3 {
         family.tell(0, Do::Panic).await;
@@ -123,7 +132,10 @@ async fn an_escalation_is_an_abnormal_exit() {
     let spec = ChildSpec::supervisor("root", policy(Strategy::OneForOne, 1), move || {
         let noted = noted.clone();
         let branch = ChildSpec::supervisor("branch", policy(Strategy::OneForOne, 0), move || {
-            vec![made("doomed", &ChildRef::vacant(), &noted, |kid| crate::stage::Kid { dies_at_birth: true, ..kid })]
+            vec![made("doomed", &ChildRef::vacant(), &noted, |kid| crate::stage::Kid {
+                dies_at_birth: true,
+                ..kid
+            })]
         });
         vec![branch.restart(Restart::Transient)]
     });

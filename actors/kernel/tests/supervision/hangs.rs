@@ -9,7 +9,10 @@ const LIMIT: Duration = Duration::from_millis(100);
 fn blocking(address: &ChildRef<crate::stage::Kid>, book: &Book) -> ChildSpec {
     let (address, book) = (address.clone(), book.clone());
     ChildSpec::supervisor("root", policy(Strategy::OneForOne, 9), move || {
-        vec![kid("a", &address, &book).own_thread(true).hang_after(LIMIT), kid("b", &ChildRef::vacant(), &book)]
+        vec![
+            kid("a", &address, &book).own_thread(true).hang_after(LIMIT),
+            kid("b", &ChildRef::vacant(), &book),
+        ]
     })
 }
 

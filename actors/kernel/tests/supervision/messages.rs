@@ -48,7 +48,10 @@ async fn what_was_accepted_behind_a_panic_dies_with_the_mailbox() {
         family.kids[0].tell(what).unwrap();
     }
     settle().await;
-    assert_eq!((family.book.count("note 1"), family.book.count("note 2"), family.book.count("note 3")), (1, 0, 0));
+    assert_eq!(
+        (family.book.count("note 1"), family.book.count("note 2"), family.book.count("note 3")),
+        (1, 0, 0)
+    );
 }
 
 #[actix_rt::test]

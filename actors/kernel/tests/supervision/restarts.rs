@@ -88,8 +88,11 @@ async fn a_temporary_child_is_never_restarted_and_its_spec_is_gone() {
 #[actix_rt::test]
 async fn a_temporary_bystander_is_not_restarted() {
     tokio::time::pause();
-    for (strategy, expected) in [(Strategy::OneForAll, "stop c, stop a, start a, start b"), (Strategy::RestForOne, "stop c, start b")] {
-        let treat = |spec: kernel::ChildSpec| if spec.id() == "c" { spec.restart(Restart::Temporary) } else { spec };
+    for (strategy, expected) in
+        [(Strategy::OneForAll, "stop c, stop a, start a, start b"), (Strategy::RestForOne, "stop c, start b")]
+    {
+        let treat =
+            |spec: kernel::ChildSpec| if spec.id() == "c" { spec.restart(Restart::Temporary) } else { spec };
         let family = Family::new(policy(strategy, 2), treat).await;
         family.book.read();
         family.tell(1, Do::Panic).await;

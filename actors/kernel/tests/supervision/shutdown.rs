@@ -40,7 +40,9 @@ async fn a_supervisor_waits_for_its_children() {
     tokio::time::pause();
     let spec = ChildSpec::supervisor("root", policy(Strategy::OneForOne, 1), || {
         vec![ChildSpec::supervisor("branch", policy(Strategy::OneForOne, 1), || {
-            let slow = |name| made(name, &ChildRef::vacant(), &Book::default(), |kid| Kid { slow_to_stop: true, ..kid });
+            let slow = |name| {
+                made(name, &ChildRef::vacant(), &Book::default(), |kid| Kid { slow_to_stop: true, ..kid })
+            };
             vec![slow("x").stop_within(SECOND * 100), slow("y").stop_within(SECOND * 100)]
         })]
     });
@@ -56,7 +58,10 @@ async fn a_supervisor_waits_for_its_children() {
 async fn a_stop_ends_with_its_deadline() {
     tokio::time::pause();
     let spec = ChildSpec::supervisor("root", policy(Strategy::OneForOne, 1), || {
-        vec![made("x", &ChildRef::vacant(), &Book::default(), |kid| Kid { slow_to_stop: true, ..kid }).stop_within(SECOND * 100)]
+        vec![
+            made("x", &ChildRef::vacant(), &Book::default(), |kid| Kid { slow_to_stop: true, ..kid })
+                .stop_within(SECOND * 100),
+        ]
     });
     let tree = Tree::start(&spec, 4).unwrap();
     settle().await;

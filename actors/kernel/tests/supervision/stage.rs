@@ -1,7 +1,9 @@
 //! Children that do what they are told, and a book of what they did.
 
 use actix::prelude::*;
-use kernel::{Backoff, Census, ChildRef, ChildSpec, Exit, OnExhaustion, Policy, State, Strategy, Tree, Verdict};
+use kernel::{
+    Backoff, Census, ChildRef, ChildSpec, Exit, OnExhaustion, Policy, State, Strategy, Tree, Verdict,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -100,7 +102,12 @@ pub fn kid(name: &str, address: &ChildRef<Kid>, book: &Book) -> ChildSpec {
     made(name, address, book, |kid| kid)
 }
 
-pub fn made(name: &str, address: &ChildRef<Kid>, book: &Book, change: impl Fn(Kid) -> Kid + Send + Sync + 'static) -> ChildSpec {
+pub fn made(
+    name: &str,
+    address: &ChildRef<Kid>,
+    book: &Book,
+    change: impl Fn(Kid) -> Kid + Send + Sync + 'static,
+) -> ChildSpec {
     let (id, book) = (name.to_owned(), book.clone());
     let make = move |verdict| {
         change(Kid {
@@ -133,10 +140,15 @@ pub struct Family {
 
 impl Family {
     pub async fn new(policy: Policy, treat: impl Fn(ChildSpec) -> ChildSpec + Send + Sync + 'static) -> Self {
-        let (book, kids) = (Book::default(), vec![ChildRef::vacant(), ChildRef::vacant(), ChildRef::vacant()]);
+        let (book, kids) =
+            (Book::default(), vec![ChildRef::vacant(), ChildRef::vacant(), ChildRef::vacant()]);
         let (noted, addresses) = (book.clone(), kids.clone());
         let spec = ChildSpec::supervisor("root", policy, move || {
-            ["a", "b", "c"].iter().zip(&addresses).map(|(name, address)| treat(kid(name, address, &noted))).collect()
+            ["a", "b", "c"]
+                .iter()
+                .zip(&addresses)
+                .map(|(name, address)| treat(kid(name, address, &noted)))
+                .collect()
         });
         let tree = Tree::start(&spec, 4).unwrap();
         settle().await;

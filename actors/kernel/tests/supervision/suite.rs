@@ -14,7 +14,10 @@ fn the_document_accounts_for_all_88_cases() {
         .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit()).collect();
+    let rows: Vec<&str> = document
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+        .collect();
     let mut cases = Vec::new();
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -26,7 +29,10 @@ fn the_document_accounts_for_all_88_cases() {
             continue;
         }
         for name in cells[3].split('`').skip(1).step_by(2) {
-            assert!(sources.contains(&format!("fn {name}(")), "docs/supervision.md names a test that is not there: {name}");
+            assert!(
+                sources.contains(&format!("fn {name}(")),
+                "docs/supervision.md names a test that is not there: {name}"
+            );
         }
         assert!(cells[3].contains('`'), "case {} has neither a test nor a reason", cells[1]);
     }
