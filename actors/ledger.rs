@@ -27,7 +27,6 @@ pub use rows::{AttemptRow, JobRow, JobState, ObjectRow, PartRow, PauseRow, Uploa
 
 use actix::prelude::*;
 use keeper::Keeper;
-use kernel::Verdict;
 use rusqlite::Transaction;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -136,7 +135,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Keeps the ledger at `path`. `boot` names this run of the process.
-    pub fn new(path: PathBuf, boot: Uuid, _: Verdict) -> Self {
+    pub fn new(path: PathBuf, boot: Uuid) -> Self {
         Ledger { keeper: Keeper::new(path), boot }
     }
 

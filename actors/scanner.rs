@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// A sweep may take this share of the time: one part in fifty.
 const SWEEP_SHARE: u32 = 50;
@@ -89,6 +89,8 @@ impl Scanner {
             }
             let began = Instant::now();
             act.sweep(changed.ok());
+            let (found, elapsed_us) = (act.memory.len(), began.elapsed().as_micros());
+            debug!(lane = %act.lane.settings.name, found, due = act.due.len(), elapsed_us, "sweep");
             act.offer(ctx);
             let rest = act.rescan.max(began.elapsed() * SWEEP_SHARE);
             ctx.run_later(rest, Self::round);

@@ -204,6 +204,5 @@ async fn record(receipt: Receipt, manifest: Arc<Manifest>, bytes: Bytes) -> Proo
         let prefix = crate::shown::Shown::text(&manifest.prefix);
         info!(%job, %lane, attempt = attempt.number, files = manifest.files, bytes = manifest.bytes, %prefix, "verified");
     }
-    site.watch.done(attempt.job(), true);
     Proof { attempt, manifest, bytes, recorded }
 }

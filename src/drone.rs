@@ -43,7 +43,7 @@ fn offload(house: &Arc<House>) -> ChildSpec {
 /// The ledger alone: all that a one-shot offload needs of the tree.
 pub fn ledger(house: &Arc<House>) -> ChildSpec {
     let (path, boot) = (house.ledger_path(), house.boot);
-    let make = move |verdict| Ledger::new(path.clone(), boot, verdict);
+    let make = move |_| Ledger::new(path.clone(), boot);
     house.worker(ChildSpec::worker("ledger", &house.site.ledger, make))
 }
 
