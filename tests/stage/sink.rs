@@ -3,7 +3,7 @@
 //! It must cost less than the clients that are measured on it. So it parses HTTP itself, hashes nothing but
 //! CRC64NVME and keeps of an object its size, its checksum and an ETag that is made of these; only what lies
 //! below a `.dronekeeper…` directory (claims, manifests, the probe's object) can be read back. It checks no
-//! signature. `GET /-/count` tells how many objects and bytes it holds, `DELETE /-/count` forgets them.
+//! signature. `GET /-/count` tells how many results, bytes and manifests it holds, `DELETE /-/count` forgets all.
 
 mod measure;
 mod shelf;

@@ -116,9 +116,16 @@ impl Shelf {
         if method == "DELETE" {
             *state = State::default();
         }
-        let bytes: u64 = state.objects.values().map(|held| held.measured.size).sum();
-        let (objects, uploads) = (state.objects.len(), state.uploads.len());
-        Answer::xml(format!("{{\"objects\": {objects}, \"bytes\": {bytes}, \"open_uploads\": {uploads}}}\n"))
+        let results = state.objects.iter().filter(|(key, _)| !key.contains(".dronekeeper"));
+        let (objects, bytes) =
+            results.fold((0, 0), |(count, sum), (_, held)| (count + 1, sum + held.measured.size));
+        let manifests =
+            state.objects.keys().filter(|key| key.ends_with("/.dronekeeper/manifest.json")).count();
+        let uploads = state.uploads.len();
+        let counted = format!(
+            "{{\"objects\": {objects}, \"bytes\": {bytes}, \"manifests\": {manifests}, \"open_uploads\": {uploads}}}\n"
+        );
+        Answer { body: counted.into_bytes(), ..Answer::ok() }
     }
 
     fn put(&self, head: &Head, key: String, measured: Measured) -> Answer {
