@@ -3,6 +3,8 @@
 //! - `bucket` what a store holds, and its checksums
 //! - `faults` how it misbehaves, on request, and how often it really did
 //! - `server` S3 and GCS's XML API over HTTP, on loopback
+//! - `listing` and `text` how both write what they hold
+//! - `sink` an S3 endpoint for measurements, which keeps no bytes
 //!
 //! Nothing here shares code with the product. A broken assumption here ends the test: so it may panic.
 
@@ -10,7 +12,10 @@
 
 pub mod bucket;
 pub mod faults;
+pub mod listing;
 pub mod server;
+pub mod sink;
+pub mod text;
 
 pub use faults::{Fault, What};
 pub use server::{Flavour, Server};
