@@ -18,7 +18,7 @@ use desk::Desk;
 use kernel::{Exit, Verdict};
 use serde::Deserialize;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,13 +42,13 @@ pub struct Console {
     places: Places,
     desk: Arc<Desk>,
     verdict: Verdict,
-    serving: Option<ServerHandle>,
+    serving: Vec<ServerHandle>,
 }
 
 impl Console {
     /// Serves `desk` at `places`.
     pub fn new(places: Places, desk: Arc<Desk>, verdict: Verdict) -> Self {
-        Console { places, desk, verdict, serving: None }
+        Console { places, desk, verdict, serving: Vec::new() }
     }
 }
 
@@ -57,15 +57,17 @@ impl Actor for Console {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         match serve(&self.places, &self.desk) {
-            Ok(server) => {
+            Ok(servers) => {
                 info!(socket = %self.places.socket.display(), admin = %self.places.admin, "console listens");
-                self.serving = Some(server.handle());
-                ctx.spawn(server.into_actor(self).map(|ended, act, ctx| {
-                    if let Err(error) = ended {
-                        act.verdict.leave(Exit::Failed(format!("the console's server ended: {error}")));
-                    }
-                    ctx.stop();
-                }));
+                for server in servers {
+                    self.serving.push(server.handle());
+                    ctx.spawn(server.into_actor(self).map(|ended, act, ctx| {
+                        if let Err(error) = ended {
+                            act.verdict.leave(Exit::Failed(format!("the console's server ended: {error}")));
+                        }
+                        ctx.stop();
+                    }));
+                }
             }
             Err(error) => {
                 let (socket, admin) = (self.places.socket.display(), self.places.admin);
@@ -76,46 +78,57 @@ impl Actor for Console {
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        if let Some(serving) = self.serving.take() {
-            drop(serving.stop(false));
+        for server in self.serving.drain(..) {
+            drop(server.stop(false));
         }
     }
 }
 
-fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<Server> {
+/// Two servers, so that where a request came in decides what it may do, and nothing in the request does.
+fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<[Server; 2]> {
     let (socket, admin) = (bind(&places.socket)?, TcpListener::bind(places.admin)?);
     let desk = web::Data::from(desk.clone());
-    let server = HttpServer::new(move || {
-        let control = web::scope("/api/v1")
-            .guard(guard::fn_guard(|request| request.head().peer_addr.is_none()))
+    let told = desk.clone();
+    let control = HttpServer::new(move || {
+        let limit = web::JsonConfig::default().limit(LARGEST);
+        let orders = web::scope("/api/v1")
             .route("/retry", web::post().to(retry))
             .route("/pause", web::post().to(pause))
             .route("/resume", web::post().to(resume))
-            .route("/quarantine/drop", web::post().to(forget));
-        App::new()
-            .app_data(desk.clone())
-            .app_data(web::JsonConfig::default().limit(LARGEST))
-            .service(
-                web::scope("")
-                    .guard(guard::fn_guard(|request| is_ours(request.head())))
-                    .route("/api/v1/status", web::get().to(status))
-                    .route("/api/v1/jobs", web::get().to(jobs))
-                    .route("/api/v1/jobs/{hex}", web::get().to(job))
-                    .route("/healthz", web::get().to(|| async { "alive\n" }))
-                    .route("/readyz", web::get().to(ready))
-                    .service(control),
-            )
-            .default_service(web::to(|| async {
-                HttpResponse::Forbidden().body("not here, or not from there\n")
-            }))
+            .route("/quarantine/drop", web::post().to(forget))
+            .configure(questions);
+        App::new().app_data(told.clone()).app_data(limit).service(orders).default_service(web::to(nothing))
     });
-    let server = server.workers(1).disable_signals().shutdown_timeout(1);
-    Ok(server.listen_uds(socket)?.listen(admin)?.run())
+    let control = control.workers(1).disable_signals().shutdown_timeout(1).listen_uds(socket)?.run();
+    let answers = HttpServer::new(move || {
+        let local = web::scope("")
+            .guard(guard::fn_guard(|request| is_local(request.head())))
+            .service(web::scope("/api/v1").configure(questions))
+            .route("/healthz", web::get().to(async || "alive\n"))
+            .route("/readyz", web::get().to(ready));
+        App::new().app_data(desk.clone()).service(local).default_service(web::to(nothing))
+    });
+    let answers = answers.workers(1).disable_signals().shutdown_timeout(1).listen(admin)?.run();
+    Ok([control, answers])
 }
 
-/// Makes the socket, for its owner only. One that nobody answers on was left by a crash.
+/// What may be asked wherever one comes from.
+fn questions(routes: &mut web::ServiceConfig) {
+    routes
+        .route("/status", web::get().to(status))
+        .route("/jobs", web::get().to(jobs))
+        .route("/jobs/{hex}", web::get().to(job));
+}
+
+async fn nothing() -> HttpResponse {
+    HttpResponse::Forbidden().body("not here, or not from there\n")
+}
+
+/// Makes the socket, for its owner only. One that nobody answers on was left by a crash; anything else that has
+/// its name is somebody's file.
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    if path.exists() && UnixStream::connect(path).is_err() {
+    let socket = std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
+    if socket && UnixStream::connect(path).is_err() {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
@@ -123,15 +136,12 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Over the socket, or a request for a loopback name that no page of another site has made.
-fn is_ours(head: &actix_web::dev::RequestHead) -> bool {
-    if head.peer_addr.is_none() {
-        return true;
-    }
+/// A request for a loopback name that no page of another site has made.
+fn is_local(head: &actix_web::dev::RequestHead) -> bool {
     let header = |name: &str| head.headers().get(name).and_then(|value| value.to_str().ok());
     let host = header("host").unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    head.method == "GET" && header("origin").is_none() && ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+    header("origin").is_none() && ["localhost", "127.0.0.1", "[::1]"].contains(&name)
 }
 
 async fn status(desk: web::Data<Desk>) -> HttpResponse {

@@ -11,6 +11,7 @@ use actix::{Handler, Message};
 use kernel::ChildRef;
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -43,6 +44,8 @@ pub struct Site {
     pub clock: Clock,
     /// Deletions that one hour may see; beyond, pruning waits for a person.
     pub deletions_per_hour: u32,
+    /// Pruning was stopped, and only a person lets it go on: a second memory, for when the ledger is lost.
+    pub pruning_held: AtomicBool,
     /// One line for each deletion, kept apart from everything that is rotated.
     pub deletion_log: std::path::PathBuf,
     /// Part buffers that are used again.

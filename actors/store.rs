@@ -171,19 +171,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when even that could not be found out.
     pub async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
-        if !self.abilities().creates
-            && let Some((there, held)) = self.get(key, LARGEST_RIVAL).await?
-        {
+        let creates = self.0.abilities.get().is_none_or(|abilities| abilities.creates);
+        if !creates && let Some((there, held)) = self.get(key, LARGEST_RIVAL).await? {
             return Ok(rival(&body, there, held));
         }
         let (path, size) = (path(key)?, body.len() as u64);
-        let mode = if self.abilities().creates { PutMode::Create } else { PutMode::Overwrite };
+        let mode = if creates { PutMode::Create } else { PutMode::Overwrite };
         let options = PutOptions { mode, ..PutOptions::default() };
         let turn = self.turn().await;
         let put = self.0.backend.store.put_opts(&path, PutPayload::from(body.clone()), options).await;
         drop(turn);
         let error = match put {
-            Ok(result) if self.abilities().creates => return Ok(Created::Made(held(size, result))),
+            Ok(result) if creates => return Ok(Created::Made(held(size, result))),
             Ok(_) => None,
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
                 if cfg!(seeded_bug = "exists_is_done") =>

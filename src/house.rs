@@ -15,6 +15,7 @@ use config::Config;
 use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Strategy};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
@@ -93,6 +94,7 @@ impl House {
             watch,
             clock: Clock::start(),
             deletions_per_hour: config.limits.deletions_per_hour,
+            pruning_held: AtomicBool::new(false),
             deletion_log: state_dir.join("deletions.log"),
             buffers: Buffers::default(),
             memory: Memory::default(),

@@ -5,7 +5,7 @@ use crate::house::{House, HouseError};
 use crate::notify::notify;
 use crate::status::Status;
 use actors::progress::{Silent, Watch};
-use actors::shown::{Shown, chain};
+use actors::shown::chain;
 use actors::store::StoreError;
 use config::Config;
 use kernel::{Ended, Tree};
@@ -35,12 +35,9 @@ pub fn refused(error: &HouseError) -> Status {
 }
 
 async fn live(house: &Arc<House>) -> Status {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::user_defined1()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut ask)) = signals else {
+    let kinds =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1(), SignalKind::hangup()];
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut ask), Ok(mut reload)] = kinds.map(signal) else {
         error!("cannot listen for signals");
         return Status::GaveUp;
     };
@@ -65,6 +62,7 @@ async fn live(house: &Arc<House>) -> Status {
             _ = terminate.recv() => break Status::Ok,
             _ = interrupt.recv() => break Status::Ok,
             _ = ask.recv() => say(house).await,
+            _ = reload.recv() => warn!("this version does not reload its configuration: restart it"),
             _ = watchdog.tick() => notify("WATCHDOG=1"),
             how = &mut ended => {
                 match how {
@@ -120,8 +118,18 @@ async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
 
 /// Writes the status to the log.
 async fn say(house: &House) {
-    match serde_json::to_string(&house.desk.status().await) {
-        Ok(status) => info!(status = %Shown::text(&status), "status"),
-        Err(error) => warn!(error = %chain(&error), "status cannot be written"),
+    let status = house.desk.status().await;
+    info!(
+        healthy = status.healthy,
+        requests = status.store.requests,
+        bytes_sent = status.store.bytes_sent,
+        "status"
+    );
+    for lane in &status.lanes {
+        let (found, backlog, in_hand) = (lane.found, lane.backlog, lane.under_way.len());
+        info!(lane = %lane.name, found, backlog, in_hand, failed = lane.failed, quarantined = lane.quarantined, "status");
+    }
+    for problem in &status.problems {
+        info!(problem = %problem.id, text = %problem.text, hint = %problem.hint, "status");
     }
 }

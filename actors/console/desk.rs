@@ -230,9 +230,10 @@ impl Desk {
         self.known(lane.as_deref())?;
         let all = lane.is_none();
         let held = self.site.ledger(Unpause { lane: lane.clone() }).await.map_err(|error| chain(&error))?;
+        let stopped = all && self.site.pruning_held.swap(false, Relaxed);
         let pruning = all && self.site.ledger(ReleasePruning).await.map_err(|error| chain(&error))?;
         self.gates(lane.as_deref(), false);
-        Ok(held || pruning)
+        Ok(held || pruning || stopped)
     }
 
     /// Forgets a job's row; its directory stays.

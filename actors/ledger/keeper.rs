@@ -11,7 +11,7 @@ use super::schema;
 use crate::shown::chain;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -192,7 +192,11 @@ fn migrate(db: &mut Connection, path: &Path, found: usize) -> Result<(), Fault> 
 /// Does the path still lead to the file that was opened, and does it still begin like a database?
 fn intact(path: &Path, identity: (u64, u64)) -> Result<(), Fault> {
     let injured = |why: String| Fault::Injured(why);
-    let mut file = File::open(path).map_err(|error| injured(format!("it is gone: {error}")))?;
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => injured(format!("it is gone: {error}")),
+        // No descriptor left, no permission: that says nothing of the file.
+        _ => Fault::Unusable(LedgerError::Io(error.to_string())),
+    })?;
     let metadata = file.metadata().map_err(|error| injured(error.to_string()))?;
     if (metadata.dev(), metadata.ino()) != identity {
         return Err(injured("another file was put in its place".into()));

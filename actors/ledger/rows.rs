@@ -165,8 +165,16 @@ pub const COLUMNS: &str =
     "job, dev, ino, born, lane, state, at, text, manifest, attempts, last_error, first_seen, sum";
 
 impl Raw {
-    /// Reads a row in the order of [`COLUMNS`]; `None` when its sum is not that of its content.
+    /// Reads a row in the order of [`COLUMNS`]; `None` when its sum is not that of its content, or a column
+    /// holds what its type cannot.
     pub fn read(row: &Row<'_>) -> rusqlite::Result<Option<Raw>> {
+        match Self::decode(row) {
+            Err(error) if error.sqlite_error().is_none() => Ok(None),
+            decoded => decoded,
+        }
+    }
+
+    fn decode(row: &Row<'_>) -> rusqlite::Result<Option<Raw>> {
         let raw = Raw {
             job: row.get(0)?,
             dev: row.get(1)?,

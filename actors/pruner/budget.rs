@@ -5,11 +5,13 @@ use crate::ledger::{CountDeletion, HoldPruning, PruningHeld};
 use crate::shown::chain;
 use crate::site::Site;
 use std::io::Write;
+use std::sync::atomic::Ordering::Relaxed;
 use tracing::{debug, error};
 
 /// May one more job be deleted? Unknown is never yes: without the ledger nothing is deleted.
 pub async fn allows(site: &Site) -> bool {
     match site.ledger(PruningHeld).await {
+        Ok(None) if site.pruning_held.load(Relaxed) => return false,
         Ok(None) => {}
         Ok(Some(reason)) => {
             debug!(reason, "pruning is held");
@@ -26,6 +28,7 @@ pub async fn allows(site: &Site) -> bool {
             let most = site.deletions_per_hour;
             let reason = format!("{count} deletions within an hour, limits.deletions_per_hour is {most}");
             error!(%reason, "pruning stops until a person says `dronekeeper resume`; uploads go on");
+            site.pruning_held.store(true, Relaxed);
             let _ = site.ledger(HoldPruning { reason }).await;
             false
         }

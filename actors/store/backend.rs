@@ -111,7 +111,7 @@ impl Backend {
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
                 .with_client_options(client(settings, patient).with_default_headers(headers))
                 .with_retry(retry())
-                .with_http_connector(Tap { kind, meter: meter.clone() });
+                .with_http_connector(Tap::new(kind, settings, meter));
             builder.build().map(Arc::new).map_err(|error| refused(settings, &error.to_string()))
         };
         let (store, patient) = (build(false)?, build(true)?);
@@ -146,7 +146,7 @@ impl Backend {
             let builder = builder
                 .with_client_options(client(settings, patient))
                 .with_retry(retry())
-                .with_http_connector(Tap { kind, meter: meter.clone() });
+                .with_http_connector(Tap::new(kind, settings, meter));
             builder.build().map(Arc::new).map_err(|error| refused(settings, &error.to_string()))
         };
         let (store, patient) = (build(false)?, build(true)?);
@@ -178,7 +178,7 @@ impl Backend {
             let builder = builder
                 .with_client_options(client(settings, patient))
                 .with_retry(retry())
-                .with_http_connector(Tap { kind, meter: meter.clone() });
+                .with_http_connector(Tap::new(kind, settings, meter));
             builder.build().map(Arc::new).map_err(|error| refused(settings, &error.to_string()))
         };
         let (store, patient) = (build(false)?, build(true)?);
@@ -192,7 +192,7 @@ impl Backend {
                 .with_url(settings.url.as_str())
                 .with_client_options(client(settings, patient))
                 .with_retry(retry())
-                .with_http_connector(Tap { kind: Kind::Http, meter: meter.clone() });
+                .with_http_connector(Tap::new(Kind::Http, settings, meter));
             match builder.build() {
                 Ok(store) => Ok(Arc::new(store)),
                 Err(error) => Err(refused(settings, &error.to_string())),
@@ -217,7 +217,7 @@ fn client(settings: &Settings, patient: bool) -> ClientOptions {
         true => options.with_timeout_disabled(),
         false => {
             let slowest = Duration::from_secs(SINGLE.max(16 << 20) / settings.min_rate.max(1));
-            options.with_timeout(settings.stall + slowest).with_read_timeout(settings.stall)
+            options.with_timeout(settings.stall + slowest)
         }
     }
 }

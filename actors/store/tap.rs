@@ -3,6 +3,7 @@
 //! object_store gives no checksum back, but it carries the extensions of an HTTP answer into its own
 //! results; so the headers that prove something are put there.
 
+use super::Settings;
 use super::backend::Kind;
 use super::checksum::{self, Checksum};
 use async_trait::async_trait;
@@ -100,14 +101,30 @@ impl Meter {
 /// Makes tapped clients.
 #[derive(Debug)]
 pub(super) struct Tap {
-    pub kind: Kind,
-    pub meter: Arc<Meter>,
+    kind: Kind,
+    stall: Duration,
+    min_rate: u64,
+    meter: Arc<Meter>,
+}
+
+impl Tap {
+    /// For a kind of store, with the settings' patience.
+    pub fn new(kind: Kind, settings: &Settings, meter: &Arc<Meter>) -> Self {
+        let (stall, min_rate) = (settings.stall, settings.min_rate.max(1));
+        Tap { kind, stall, min_rate, meter: meter.clone() }
+    }
 }
 
 impl HttpConnector for Tap {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let inner = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Tapped { inner, kind: self.kind, meter: self.meter.clone() }))
+        Ok(HttpClient::new(Tapped {
+            inner,
+            kind: self.kind,
+            stall: self.stall,
+            min_rate: self.min_rate,
+            meter: self.meter.clone(),
+        }))
     }
 }
 
@@ -115,6 +132,8 @@ impl HttpConnector for Tap {
 struct Tapped {
     inner: HttpClient,
     kind: Kind,
+    stall: Duration,
+    min_rate: u64,
     meter: Arc<Meter>,
 }
 
@@ -129,22 +148,25 @@ impl HttpService for Tapped {
         // A body in one piece is sent with its head in one system call.
         let body = body.collect().await?.to_bytes();
         let put = head.method == "PUT" && !body.is_empty();
-        let header = match self.kind {
-            Kind::Gcs if put => Some(("x-goog-hash", true)),
-            Kind::Azure if put && !head.uri.query().is_some_and(|query| query.contains("comp=blocklist")) => {
-                Some(("content-md5", false))
-            }
-            _ => None,
-        };
-        if let Some((name, named)) = header
+        // S3's checksum is the library's own; Azure signs every header, and computes its MD5 unasked.
+        if put
+            && self.kind == Kind::Gcs
             && let Some(checksum) = checksum::of(self.kind, &body)
-            && let Ok(value) = if named { checksum.to_string() } else { checksum.value }.parse()
+            && let Ok(value) = checksum.to_string().parse()
         {
-            head.headers.insert(name, value);
+            head.headers.insert("x-goog-hash", value);
         }
         self.meter.pass(length).await;
-        let mut response =
-            self.inner.execute(HttpRequest::from_parts(head, HttpRequestBody::from(body))).await?;
+        // As long as the body takes at the slowest rate that is borne, and then as long as a stall may last.
+        // A completion in parts, a POST with a body, is bounded by its caller.
+        let completion = head.method == "POST" && !body.is_empty();
+        let patience = self.stall + Duration::from_secs(length / self.min_rate);
+        let sending = self.inner.execute(HttpRequest::from_parts(head, HttpRequestBody::from(body)));
+        let late = |_| HttpError::new(HttpErrorKind::Timeout, NoAnswer(patience));
+        let mut response = match completion {
+            true => sending.await?,
+            false => tokio::time::timeout(patience, sending).await.map_err(late)??,
+        };
         let status = response.status();
         if status.is_success() {
             self.meter.succeeded();
@@ -164,6 +186,11 @@ struct MetadataServer;
 
 /// Amazon's, over IPv6.
 const AMAZON_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// A request was not answered in its time.
+#[derive(Debug, thiserror::Error)]
+#[error("timed out: no answer within {0:?}")]
+struct NoAnswer(Duration);
 
 /// The addresses that clouds give their metadata servers.
 fn is_metadata_server(host: &str) -> bool {

@@ -4,7 +4,7 @@ use actors::lab::RelPath;
 use actors::progress::Watch;
 use config::{ByteCount, ByteRate};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -44,8 +44,13 @@ impl Bars {
     pub fn finish(&self) {
         match &self.bar {
             Some(bar) => bar.finish_and_clear(),
-            None => eprintln!("{}", self.line()),
+            None => self.print(),
         }
+    }
+
+    /// A terminal that went away must not end an upload.
+    fn print(&self) {
+        let _ = writeln!(std::io::stderr(), "{}", self.line());
     }
 
     fn line(&self) -> String {
@@ -74,7 +79,7 @@ impl Bars {
                     && said.elapsed() >= PLAIN
                 {
                     *said = Instant::now();
-                    eprintln!("{}", self.line());
+                    self.print();
                 }
             }
         }

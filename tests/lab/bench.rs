@@ -147,11 +147,16 @@ impl Bench {
         }
     }
 
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let drone =
+            self.drone.as_ref().map(|drone| rustix::process::Pid::from_raw(drone.id() as i32).unwrap());
+        rustix::process::kill_process(drone.unwrap(), signal).unwrap();
+    }
+
     /// SIGTERM, and the exit status.
     pub fn stop(&mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
         let mut drone = self.drone.take()?;
-        let pid = rustix::process::Pid::from_raw(drone.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         drone.wait().unwrap().code()
     }
 

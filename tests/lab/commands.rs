@@ -201,3 +201,64 @@ fn completions_and_a_man_page_can_be_had() {
     assert!(out(&bench.tell(&["completions", "bash"])).contains("dronekeeper"));
     assert!(out(&bench.tell(&["man"])).contains(".TH dronekeeper"));
 }
+
+#[test]
+fn the_admin_address_answers_its_own_machine_and_takes_no_orders() {
+    use std::io::{Read, Write};
+    let mut bench = Bench::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    bench.start_with(&[("DRONEKEEPER__ADMIN__LISTEN", &free.to_string())]);
+    bench.wait_until_said("console listens");
+    let ask = |request: &str| {
+        let mut stream = std::net::TcpStream::connect(free).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let get = |path: &str, headers: &str| {
+        ask(&format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
+    };
+    assert!(get("/api/v1/status", "Host: localhost\r\n").contains("\"schema\":1"));
+    assert!(get("/healthz", "Host: 127.0.0.1:9470\r\n").contains("alive"));
+    assert!(get("/readyz", "Host: localhost\r\n").starts_with("HTTP/1.1 200"));
+    assert!(get("/api/v1/status", "Host: evil.example\r\n").starts_with("HTTP/1.1 403"));
+    assert!(
+        get("/api/v1/status", "Host: localhost\r\nOrigin: http://evil.example\r\n")
+            .starts_with("HTTP/1.1 403")
+    );
+    let order = "POST /api/v1/pause HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    assert!(!ask(order).starts_with("HTTP/1.1 200"));
+    // A connection that is gone before it is served has no address; it may not pass for the socket.
+    for _ in 0..200 {
+        let mut stream = std::net::TcpStream::connect(free).unwrap();
+        stream.write_all(order.as_bytes()).unwrap();
+        drop(stream);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(!out(&bench.tell(&["status"])).contains("paused"), "an order was taken over TCP");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_socket_is_not_deleted() {
+    let mut bench = Bench::new();
+    fs::create_dir(bench.path("state")).unwrap();
+    fs::write(bench.path("state/dronekeeper.sock"), "somebody's").unwrap();
+    bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait_until_said("cannot listen on");
+    bench.wait_until_gone("101-a");
+    assert_eq!(fs::read_to_string(bench.path("state/dronekeeper.sock")).unwrap(), "somebody's");
+}
+
+#[test]
+fn a_hangup_does_not_end_the_drone() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.wait_until_said("drone runs");
+    bench.signal(rustix::process::Signal::HUP);
+    bench.wait_until_said("does not reload");
+    bench.signal(rustix::process::Signal::USR1);
+    bench.wait_until_said("status healthy=");
+    assert_eq!(bench.stop(), Some(0));
+}

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm::Crc64Nvme;
 use std::collections::BTreeMap;
 
-/// One object. A sink keeps its measure and not its bytes.
+/// One object.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// Its bytes, unless it is in a sink.
-    pub bytes: Option<Bytes>,
+    /// Its bytes.
+    pub bytes: Bytes,
     /// Its size.
     pub size: u64,
     /// CRC64NVME of the bytes that are stored.
@@ -25,11 +25,11 @@ pub struct Object {
 
 impl Object {
     /// Measures bytes. `gcs`: which of the two checksums is wanted; the other costs time.
-    pub fn of(bytes: Bytes, gcs: bool, keep: bool, generation: u64) -> Self {
+    pub fn of(bytes: Bytes, gcs: bool, generation: u64) -> Self {
         let crc64 = crc_fast::checksum(Crc64Nvme, &bytes);
         let crc32c = if gcs { crc32c::crc32c(&bytes) } else { 0 };
         let etag = format!("\"{crc64:016x}{:016x}\"", bytes.len());
-        Object { size: bytes.len() as u64, bytes: keep.then_some(bytes), crc64, crc32c, etag, generation }
+        Object { size: bytes.len() as u64, bytes, crc64, crc32c, etag, generation }
     }
 
     /// CRC64NVME as S3 writes it.
@@ -54,7 +54,7 @@ pub struct Upload {
 
 impl Upload {
     /// The object that its parts make, with an ETag that is not one of a single write.
-    pub fn join(&self, gcs: bool, keep: bool, generation: u64) -> Object {
+    pub fn join(&self, gcs: bool, generation: u64) -> Object {
         let mut whole = Vec::new();
         let (mut crc64, mut size) = (0, 0);
         for part in self.parts.values() {
@@ -64,11 +64,11 @@ impl Upload {
                 crc_fast::checksum_combine(Crc64Nvme, crc64, part.crc64, part.size)
             };
             size += part.size;
-            whole.extend(part.bytes.as_deref().into_iter().flatten());
+            whole.extend_from_slice(&part.bytes);
         }
         let crc32c = if gcs { crc32c::crc32c(&whole) } else { 0 };
         let etag = format!("\"{crc64:016x}-{}\"", self.parts.len());
-        let bytes = keep.then(|| Bytes::from(whole));
+        let bytes = Bytes::from(whole);
         Object { bytes, size, crc64, crc32c, etag, generation }
     }
 }

@@ -12,7 +12,6 @@ use hyper_util::rt::TokioIo;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// Which dialect the server speaks.
@@ -48,9 +47,6 @@ struct State {
 
 struct Shared {
     flavour: Flavour,
-    keep_bytes: bool,
-    latency: Duration,
-    keep_log: bool,
     state: Mutex<State>,
 }
 
@@ -78,20 +74,10 @@ type Answer = Response<Full<Bytes>>;
 impl Server {
     /// A store that keeps everything, on a free port.
     pub fn start(flavour: Flavour) -> Self {
-        Self::with(flavour, 0, true, Duration::ZERO, 1)
-    }
-
-    /// A sink for measurements: keeps bytes of claims and manifests only.
-    pub fn sink(port: u16, latency: Duration) -> Self {
-        Self::with(Flavour::S3, port, false, latency, 2)
-    }
-
-    fn with(flavour: Flavour, port: u16, keep_bytes: bool, latency: Duration, threads: usize) -> Self {
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
-        let shared =
-            Arc::new(Shared { flavour, keep_bytes, latency, keep_log: keep_bytes, state: Mutex::default() });
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", port))).unwrap();
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shared = Arc::new(Shared { flavour, state: Mutex::default() });
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = shared.clone();
         runtime.spawn(async move {
@@ -133,11 +119,7 @@ impl Server {
     /// Everything that it holds, by key.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         let state = self.shared.state.lock().unwrap();
-        state
-            .objects
-            .iter()
-            .map(|(key, object)| (key.clone(), object.bytes.clone().unwrap_or_default()))
-            .collect()
+        state.objects.iter().map(|(key, object)| (key.clone(), object.bytes.clone())).collect()
     }
 
     /// Overwrites an object behind everybody's back; `None` deletes it.
@@ -147,7 +129,7 @@ impl Server {
         match bytes {
             Some(bytes) => {
                 let gcs = self.shared.flavour == Flavour::Gcs;
-                let object = Object::of(Bytes::from_static(bytes), gcs, true, state.writes);
+                let object = Object::of(Bytes::from_static(bytes), gcs, state.writes);
                 state.objects.insert(key.to_owned(), object);
             }
             None => drop(state.objects.remove(key)),
@@ -178,9 +160,6 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
     let method = head.method.as_str().to_owned();
     let target = decode(head.uri.path_and_query().map_or("", |target| target.as_str()));
-    if !shared.latency.is_zero() {
-        tokio::time::sleep(shared.latency).await;
-    }
     let fault = {
         let state = shared.state.lock().unwrap();
         state.faults.iter().find(|fault| fault.takes(&method, &target)).map(|fault| fault.what.clone())
@@ -224,9 +203,7 @@ fn cut(shared: &Shared, method: String, target: String) -> Result<Answer, Cut> {
 }
 
 fn note(shared: &Shared, method: String, target: String, status: u16) {
-    if shared.keep_log {
-        shared.state.lock().unwrap().log.push(Asked { method, target, status });
-    }
+    shared.state.lock().unwrap().log.push(Asked { method, target, status });
 }
 
 /// Does what a request asks.
@@ -250,6 +227,7 @@ fn act(
     match method {
         "PUT" if query.contains_key("uploadId") => put_part(shared, &query, headers, body, fault),
         "PUT" => put(shared, key, headers, body, fault),
+        "POST" if query.contains_key("delete") => delete_many(shared, body),
         "POST" if query.contains_key("uploads") => begin(shared, key),
         "POST" if query.contains_key("uploadId") => complete(shared, &query, fault),
         "DELETE" if query.contains_key("uploadId") => {
@@ -295,7 +273,6 @@ fn stored(body: &Bytes, fault: Option<&What>) -> Bytes {
 
 fn put(shared: &Shared, key: String, headers: &HeaderMap, body: &Bytes, fault: Option<&What>) -> Answer {
     let gcs = shared.flavour == Flavour::Gcs;
-    let keep = shared.keep_bytes || key.contains("/.dronekeeper") || key.contains(".dronekeeper-probe");
     let mut state = shared.state.lock().unwrap();
     let create = headers.get("if-none-match").is_some()
         || headers.get("x-goog-if-generation-match").is_some_and(|value| value == "0");
@@ -309,19 +286,27 @@ fn put(shared: &Shared, key: String, headers: &HeaderMap, body: &Bytes, fault: O
         }
     }
     state.writes += 1;
-    let sent = Object::of(body.clone(), gcs, keep, state.writes);
+    let sent = Object::of(body.clone(), gcs, state.writes);
     if !is_what_it_says(shared, headers, &sent) {
         return error(StatusCode::BAD_REQUEST, "BadDigest");
     }
     let there = match fault {
         None => sent.clone(),
-        fault => Object::of(stored(body, fault), gcs, keep, state.writes),
+        fault => Object::of(stored(body, fault), gcs, state.writes),
     };
     let said = if fault == Some(&What::Damage) { there.clone() } else { sent };
     if fault != Some(&What::Lose) {
         state.objects.insert(key, there);
     }
     described(shared, status(StatusCode::OK), &said)
+}
+
+fn delete_many(shared: &Shared, body: &Bytes) -> Answer {
+    let text = String::from_utf8_lossy(body);
+    for key in text.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
+        shared.state.lock().unwrap().objects.remove(&key.replace("&amp;", "&"));
+    }
+    xml("<DeleteResult></DeleteResult>".to_owned())
 }
 
 fn begin(shared: &Shared, key: String) -> Answer {
@@ -340,10 +325,7 @@ fn put_part(
     fault: Option<&What>,
 ) -> Answer {
     let gcs = shared.flavour == Flavour::Gcs;
-    let (sent, there) = (
-        Object::of(body.clone(), gcs, shared.keep_bytes, 0),
-        Object::of(stored(body, fault), gcs, shared.keep_bytes, 0),
-    );
+    let (sent, there) = (Object::of(body.clone(), gcs, 0), Object::of(stored(body, fault), gcs, 0));
     if !is_what_it_says(shared, headers, &sent) {
         return error(StatusCode::BAD_REQUEST, "BadDigest");
     }
@@ -363,7 +345,7 @@ fn complete(shared: &Shared, query: &HashMap<String, String>, fault: Option<&Wha
         return error(StatusCode::NOT_FOUND, "NoSuchUpload");
     };
     state.writes += 1;
-    let object = upload.join(shared.flavour == Flavour::Gcs, shared.keep_bytes, state.writes);
+    let object = upload.join(shared.flavour == Flavour::Gcs, state.writes);
     if fault != Some(&What::Lose) {
         state.objects.insert(upload.key, object.clone());
     }
@@ -379,7 +361,7 @@ fn complete(shared: &Shared, query: &HashMap<String, String>, fault: Option<&Wha
 fn get(shared: &Shared, key: &str, head: bool, headers: &HeaderMap) -> Answer {
     let state = shared.state.lock().unwrap();
     let Some(object) = state.objects.get(key) else { return error(StatusCode::NOT_FOUND, "NoSuchKey") };
-    let body = if head { Bytes::new() } else { object.bytes.clone().unwrap_or_default() };
+    let body = if head { Bytes::new() } else { object.bytes.clone() };
     let mut response = Response::new(Full::new(body));
     if head {
         response.headers_mut().insert("content-length", object.size.to_string().parse().unwrap());
