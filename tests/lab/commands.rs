@@ -118,12 +118,14 @@ fn a_failed_job_is_retried_at_once_when_told() {
     let server = Server::start(Flavour::S3);
     let fault = server.misbehave(Fault::new("PUT", "101-a/status", What::Status(400, None)));
     let mut bench = Bench::on(&server);
-    bench.finished(&["101-a"]);
+    let jobs = bench.finished(&["101-a"]);
     bench.start();
     bench.wait("some attempts", || bench.said("attempt failed") >= 4);
+    assert_eq!(bench.left(), ["101-a"], "given up, and deleted");
     fault.over();
     assert!(bench.tell(&["retry", "101-a"]).status.success());
     bench.wait_until_gone("101-a");
+    assert_eq!(bench.restored("101-a"), jobs["101-a"]);
     assert_eq!(bench.tell(&["retry", "101-a"]).status.code(), Some(1), "there is nothing to retry");
 }
 
