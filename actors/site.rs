@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// Bytes of file content that may be in memory at once, over all uploads of the process.
-const MEMORY: u32 = 72 << 20;
+const MEMORY: u32 = 28 << 20;
 
 /// One drone's results and where they go.
 pub struct Site {

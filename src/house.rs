@@ -235,7 +235,7 @@ pub fn store(config: &Config) -> Result<Store, StoreError> {
 pub fn runtime() -> std::io::Result<Runtime> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(threads).max_blocking_threads(32).thread_name("transfer").enable_all().build()
+    builder.worker_threads(threads).max_blocking_threads(16).thread_name("transfer").enable_all().build()
 }
 
 /// Locks the state directory itself: a lock file could be unlinked.

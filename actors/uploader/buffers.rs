@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// So many buffers are kept for the next file.
-const KEPT: usize = 8;
+const KEPT: usize = 3;
 
 impl Buffers {
     /// An empty buffer, with the room that its last use gave it.
