@@ -56,6 +56,11 @@ fn jobs_go_to_s3s() {
 }
 
 #[test]
+fn jobs_go_to_webdav() {
+    the_main_job(Bench::with_store(&format!("url = \"{}/\"\nprefix = \"lab\"", address("LAB_WEBDAV"))));
+}
+
+#[test]
 fn jobs_go_to_azurite() {
     let options = "azure_storage_account_name = \"devstoreaccount1\", \
                    azure_storage_account_key = \"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==\"";
