@@ -7,6 +7,8 @@
 //! The lane's rule decides, from the directory as it is now. Whatever cannot be read is not finished:
 //! it stays, and the scanner asks again.
 
+pub mod by_hub;
+pub mod identity;
 pub mod marker;
 pub mod quiet;
 
@@ -105,10 +107,11 @@ pub trait Rule: Send {
 }
 
 /// The rule that a lane's settings name.
-pub fn rule(lane: &config::Lane) -> Box<dyn Rule> {
-    match lane.completion {
-        config::Completion::Marker => Box::new(marker::Marker::new(lane)),
-        config::Completion::Quiet => Box::new(quiet::Quiet::new(lane)),
+pub fn rule(lane: &Arc<Lane>) -> Box<dyn Rule> {
+    match lane.settings.completion {
+        config::Completion::Marker => Box::new(marker::Marker::new(&lane.settings)),
+        config::Completion::Quiet => Box::new(quiet::Quiet::new(&lane.settings)),
+        config::Completion::Hub => Box::new(by_hub::ByHub::new(lane)),
     }
 }
 
@@ -132,7 +135,7 @@ pub struct Completion {
 impl Completion {
     /// Judges by the lane's rule, and hands on to `planner`.
     pub fn new(lane: Arc<Lane>, planner: Next<PlanJob>) -> Self {
-        let rule = rule(&lane.settings);
+        let rule = rule(&lane);
         Completion { lane, rule, watched: HashMap::new(), planner }
     }
 

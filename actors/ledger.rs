@@ -8,6 +8,7 @@
 //! that is damaged is set aside and begun anew while the process runs, and its new `epoch` tells the
 //! scanners to take nothing for known.
 
+pub mod finished;
 pub mod jobs;
 pub mod keeper;
 pub mod operator;
@@ -15,6 +16,7 @@ pub mod resume;
 pub mod rows;
 pub mod schema;
 
+pub use finished::{Finished, ForgetFinished, RecordFinished};
 pub use jobs::{
     Changed, Changes, DropAttempt, FailAttempt, Forget, History, ListJobs, OpenAttempt, Opened, Quarantine,
     RecordPruned, RecordPublished, RecordVoid, RetryNow,

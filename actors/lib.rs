@@ -9,6 +9,7 @@
 //! - `pruner` proves it again, and deletes
 //!
 //! Beside them:
+//! - `inquirer` asks the hub which jobs have finished
 //! - `janitor` ends what crashes left behind
 //! - `ledger` what was tried and what came of it; a memory, never the authority
 //! - `console` the control socket and the admin address
@@ -17,6 +18,7 @@
 //! - `lab` the nouns: paths, kinds, digests, identities
 //! - `manifest` claim and manifest, the store's word on a job
 //! - `store` the object stores behind one face, and what each can prove
+//! - `hub` the central server that knows the jobs
 //! - `tree` the results directory, by descriptor only
 //! - `site`, `lane` what the stages work on; `holds` who has which job in hand
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
@@ -29,6 +31,8 @@ pub mod audit;
 pub mod completion;
 pub mod console;
 pub mod holds;
+pub mod hub;
+pub mod inquirer;
 pub mod janitor;
 pub mod lab;
 pub mod lane;

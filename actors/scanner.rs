@@ -118,6 +118,9 @@ impl Scanner {
         if let Some(changed) = changed {
             self.memory.learn(changed);
         }
+        for job in self.lane.site.inquiries.news(&self.lane.settings.name) {
+            self.memory.look_now(&job, Instant::now());
+        }
         self.lane.gauge.found.store(self.memory.len(), Relaxed);
         if !self.lane.gauge.paused.load(Relaxed) {
             let holds = &self.lane.site.holds;

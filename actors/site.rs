@@ -1,6 +1,8 @@
 //! What all stages of a drone work on: its results directory, its store, its ledger, its clock.
 
 use crate::holds::Holds;
+use crate::inquirer::HubTrouble;
+use crate::inquirer::inquiries::Inquiries;
 use crate::ledger::{Ledger, LedgerError};
 use crate::progress::Watch;
 use crate::store::Store;
@@ -56,6 +58,10 @@ pub struct Site {
     pub first_pause: Duration,
     /// What is wrong with the store, if anything is.
     pub trouble: Trouble,
+    /// What is wrong with the hub, if anything is.
+    pub hub_trouble: HubTrouble,
+    /// The jobs that the hub is asked about.
+    pub inquiries: Inquiries,
 }
 
 impl Site {

@@ -3,6 +3,7 @@
 //! - `process` who the machine is, its log, how it is asked, how it restarts and ends
 //! - `results` what is offloaded, in which lanes, within which limits
 //! - `store` where it goes
+//! - `hub` who knows the jobs; `mail` who is told of trouble
 //! - `units` durations, sizes, rates, secrets
 //! - `load` where the file is found, how the environment changes it
 //! - `rules` what no type can say
@@ -10,7 +11,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod hub;
 mod load;
+mod mail;
 mod process;
 mod report;
 mod results;
@@ -20,10 +23,12 @@ mod store;
 mod tests;
 mod units;
 
+pub use hub::Hub;
 pub use load::{Loaded, VARIABLE, load, parse};
-pub use process::{Admin, Drone, Log, LogFormat, Shutdown, Supervision};
+pub use mail::Mail;
+pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
 pub use report::ConfigError;
-pub use results::{Attempts, Completion, Disk, Lane, Limits, Order, Results};
+pub use results::{Attempts, Completion, DELETE_ONLY, Disk, Lane, Limits, Order, Results};
 pub use store::Store;
 pub use units::{BadUnit, ByteCount, ByteRate, Pauses, Percent, Secret};
 
@@ -44,6 +49,8 @@ pub struct Config {
     pub lanes: Vec<Lane>,
     pub disk: Disk,
     pub limits: Limits,
+    pub hub: Hub,
+    pub mail: Mail,
     pub shutdown: Shutdown,
 }
 
@@ -59,6 +66,8 @@ impl Default for Config {
             lanes: Lane::usual(),
             disk: Disk::default(),
             limits: Limits::default(),
+            hub: Hub::default(),
+            mail: Mail::default(),
             shutdown: Shutdown::default(),
         }
     }
@@ -67,7 +76,7 @@ impl Default for Config {
 impl Config {
     /// Every section and its keys; a test holds this list to the types.
     pub(crate) const KEYS: &[(&str, &[&str])] = &[
-        ("drone", &["name", "state_dir"]),
+        ("drone", &["name", "state_dir", "mode"]),
         ("log", &["format", "level"]),
         ("admin", &["listen", "socket"]),
         ("supervision", &["max_restarts", "window", "backoff", "hang_after"]),
@@ -88,12 +97,16 @@ impl Config {
                 "upload_after",
                 "delete_after",
                 "order",
+                "honour_instructions",
+                "delete_only",
             ],
         ),
-        ("disk", &["high", "low"]),
-        ("limits", &["deletions_per_hour"]),
+        ("disk", &["high", "low", "pressure_workers"]),
+        ("limits", &["deletions_per_hour", "hub_requests_per_second"]),
+        ("hub", &["url", "timeout", "token", "token_file"]),
+        ("mail", &["smtp", "from", "to", "digest", "user", "password", "password_file", "ca_file"]),
         ("shutdown", &["deadline"]),
     ];
     /// Sections that the contract names and this version does not have.
-    pub(crate) const LATER: &[&str] = &["hub", "mail", "containers", "queue", "route"];
+    pub(crate) const LATER: &[&str] = &["containers", "queue", "route"];
 }

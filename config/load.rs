@@ -46,7 +46,11 @@ pub fn load(
         .or_else(|| usual.iter().map(PathBuf::from).find(|path| path.exists()));
     let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
     let mut config = parse(&text, file.as_deref(), &environment)?;
-    config.store.read_secrets().map_err(|complaint| ConfigError::new(None, "", vec![complaint]))?;
+    let secrets = [config.store.read_secrets(), config.hub.read_secrets(), config.mail.read_secrets()];
+    let complaints: Vec<Complaint> = secrets.into_iter().filter_map(Result::err).collect();
+    if !complaints.is_empty() {
+        return Err(ConfigError::new(None, "", complaints));
+    }
     Ok(Loaded { config, file })
 }
 

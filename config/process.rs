@@ -14,12 +14,24 @@ pub struct Drone {
     pub name: String,
     /// Where the ledger, the control socket and the deletion log are.
     pub state_dir: PathBuf,
+    /// `offload`, or `shadow`: do everything but delete.
+    pub mode: Mode,
+}
+
+/// What a drone does with jobs that are proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Deletes them here, after `delete_after`.
+    Offload,
+    /// Keeps them: for a run beside the system that it is to replace.
+    Shadow,
 }
 
 impl Default for Drone {
     fn default() -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Drone { name: host, state_dir: "./state".into() }
+        Drone { name: host, state_dir: "./state".into(), mode: Mode::Offload }
     }
 }
 

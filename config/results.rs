@@ -30,6 +30,8 @@ pub enum Completion {
     Marker,
     /// Nothing below the directory has changed for `quiet_for`.
     Quiet,
+    /// The hub says that the job, or special task, of the directory's id has finished.
+    Hub,
 }
 
 /// Which job of a lane goes first.
@@ -77,7 +79,7 @@ pub struct Lane {
     pub name: String,
     /// Patterns below `results.dir`; `*`, `?` and `[…]` do not match a `/`.
     pub directories: Vec<String>,
-    /// `marker` or `quiet`.
+    /// `hub`, `marker` or `quiet`.
     pub completion: Completion,
     /// The marker's file name, for `completion = "marker"`. It holds Unix seconds.
     pub marker: String,
@@ -102,6 +104,23 @@ pub struct Lane {
     pub delete_after: Duration,
     /// `oldest`, `smallest` or `largest` first.
     pub order: Order,
+    /// Obey `.GS_OFFLOADER_INSTRUCTIONS`, which a device under test could forge.
+    pub honour_instructions: bool,
+    /// [`DELETE_ONLY`], word for word: finished jobs of this lane are deleted, and stored nowhere.
+    #[serde(deserialize_with = "plain_words")]
+    pub delete_only: bool,
+}
+
+/// What an operator must write to have results deleted that are stored nowhere.
+pub const DELETE_ONLY: &str = "delete finished results without storing them";
+
+/// Reads `delete_only`: absent or `""` is no, the sentence is yes, and everything else is an error.
+fn plain_words<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    match String::deserialize(from)?.as_str() {
+        "" => Ok(false),
+        DELETE_ONLY => Ok(true),
+        _ => Err(de::Error::custom(format!("`delete_only` must say exactly \"{DELETE_ONLY}\""))),
+    }
 }
 
 impl Default for Lane {
@@ -119,6 +138,8 @@ impl Default for Lane {
             upload_after: Duration::ZERO,
             delete_after: Duration::ZERO,
             order: Order::Oldest,
+            honour_instructions: false,
+            delete_only: false,
         }
     }
 }
@@ -148,11 +169,13 @@ pub struct Disk {
     pub high: Percent,
     /// Below this share it is not full any more.
     pub low: Percent,
+    /// While the disk is full, a lane has at least so many workers, and the largest job goes first.
+    pub pressure_workers: usize,
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Disk { high: Percent(85), low: Percent(70) }
+        Disk { high: Percent(85), low: Percent(70), pressure_workers: 5 }
     }
 }
 
@@ -162,10 +185,12 @@ impl Default for Disk {
 pub struct Limits {
     /// Jobs deleted within an hour; beyond, pruning stops until a person says `resume`.
     pub deletions_per_hour: u32,
+    /// Requests to the hub, of the whole process.
+    pub hub_requests_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { deletions_per_hour: 10_000 }
+        Limits { deletions_per_hour: 10_000, hub_requests_per_second: 20 }
     }
 }

@@ -1,7 +1,7 @@
 //! What no type can say: settings that contradict each other, or that would endanger results.
 
 use crate::report::Complaint;
-use crate::{Config, Lane};
+use crate::{Config, Lane, hub, mail};
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use url::Url;
@@ -14,6 +14,8 @@ pub fn judge(config: &Config) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     lanes(&config.lanes, &mut complaints);
     store(config, &mut complaints);
+    hub::judge(config, &mut complaints);
+    mail::judge(&config.mail, &mut complaints);
     if config.drone.name.is_empty() || config.drone.name.chars().any(char::is_control) {
         complaints.push(Complaint::key("drone.name", "is empty or not printable", "name the machine"));
     }
@@ -100,6 +102,10 @@ fn lanes(lanes: &[Lane], complaints: &mut Vec<Complaint>) {
                 "is not between 1 and 1024",
                 "`pause` stops a lane",
             ));
+        }
+        if lane.delete_only && lane.honour_instructions {
+            let help = "remove one";
+            complaints.push(Complaint::key(&key("delete_only"), "makes `honour_instructions` moot", help));
         }
         if lane.timeout.is_zero() {
             complaints.push(Complaint::key(&key("timeout"), "is zero", "write for example \"3h\""));

@@ -4,7 +4,7 @@ use crate::report::Complaint;
 use crate::units::{self, ByteRate, Secret};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Object storage, or another directory.
@@ -55,20 +55,8 @@ impl Store {
         let files: Vec<String> = self.options.keys().filter(|key| key.ends_with("_file")).cloned().collect();
         for key in files {
             let Some(path) = self.options.remove(&key) else { continue };
-            let name = key.trim_end_matches("_file");
-            match std::fs::read_to_string(path.expose()) {
-                Ok(text) => {
-                    self.options.insert(name.to_owned(), Secret::new(text.trim_end_matches(['\r', '\n'])))
-                }
-                Err(error) => {
-                    let text = format!("names the file {}, which cannot be read: {error}", path.expose());
-                    return Err(Complaint::key(
-                        &format!("store.options.{key}"),
-                        &text,
-                        "check path and mode",
-                    ));
-                }
-            };
+            let secret = units::secret_file(&format!("store.options.{key}"), Path::new(path.expose()))?;
+            self.options.insert(key.trim_end_matches("_file").to_owned(), secret);
         }
         Ok(())
     }

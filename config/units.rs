@@ -1,7 +1,9 @@
 //! Quantities as an operator writes them: `"3h"`, `"8MiB"`, `"64KiB/s"`, `"85%"`.
 
+use crate::report::Complaint;
 use serde::{Deserialize, Deserializer, de};
 use std::fmt::{self, Debug, Display, Formatter};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -141,6 +143,17 @@ pub fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ByteRate>, D::
     match String::deserialize(from)?.as_str() {
         "unlimited" => Ok(None),
         text => text.parse().map(Some).map_err(de::Error::custom),
+    }
+}
+
+/// Reads a secret from its file, without the newline at its end.
+pub(crate) fn secret_file(key: &str, path: &Path) -> Result<Secret, Complaint> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']))),
+        Err(error) => {
+            let text = format!("names the file {}, which cannot be read: {error}", path.display());
+            Err(Complaint::key(key, &text, "check path and mode"))
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! |- offload            rest_for_one   escalates
 //! |  |- ledger          worker         if it dies, all below reopen
 //! |  |- janitor         worker         ends what crashes left behind
+//! |  |- inquirer        worker         asks the hub which jobs have finished, if there is a hub
 //! |  `- lanes           one_for_one
 //! |     `- <lane>       one_for_one    pruner, verifier, uploaders (a pool), planner, completion, scanner
 //! `- console            worker         the control socket and the admin address
@@ -15,6 +16,7 @@
 use crate::house::House;
 use actors::completion::Completion;
 use actors::console::Console;
+use actors::inquirer::Inquirer;
 use actors::janitor::Janitor;
 use actors::lane::Lane;
 use actors::ledger::Ledger;
@@ -36,7 +38,13 @@ pub fn tree(house: &Arc<House>) -> ChildSpec {
 
 fn offload(house: &Arc<House>) -> ChildSpec {
     let (policy, built) = (house.levels().offload, house.clone());
-    let children = move || vec![ledger(&built), janitor(&built), lanes(&built)];
+    let children = move || {
+        let inquirer = inquirer(&built);
+        [Some(ledger(&built)), Some(janitor(&built)), inquirer, Some(lanes(&built))]
+            .into_iter()
+            .flatten()
+            .collect()
+    };
     house.branch(ChildSpec::supervisor("offload", policy, children))
 }
 
@@ -50,6 +58,12 @@ pub fn ledger(house: &Arc<House>) -> ChildSpec {
 fn janitor(house: &Arc<House>) -> ChildSpec {
     let lanes = house.lanes.clone();
     house.worker(ChildSpec::worker("janitor", &ChildRef::vacant(), move |_| Janitor::new(lanes.clone())))
+}
+
+fn inquirer(house: &Arc<House>) -> Option<ChildSpec> {
+    let (site, hub) = (house.site.clone(), house.hub.clone()?);
+    let make = move |_| Inquirer::new(site.clone(), hub.clone());
+    Some(house.worker(ChildSpec::worker("inquirer", &ChildRef::vacant(), make)))
 }
 
 fn console(house: &Arc<House>) -> ChildSpec {

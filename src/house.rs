@@ -3,6 +3,9 @@
 use actors::console::Places;
 use actors::console::desk::Desk;
 use actors::holds::Holds;
+use actors::hub::{Hub, HubError};
+use actors::inquirer::HubTrouble;
+use actors::inquirer::inquiries::Inquiries;
 use actors::lane::Lane;
 use actors::ledger::Ledger;
 use actors::progress::Watch;
@@ -39,6 +42,9 @@ pub enum HouseError {
     /// The store's settings cannot work.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The hub's settings cannot work.
+    #[error(transparent)]
+    Hub(#[from] HubError),
 }
 
 impl From<TreeError> for HouseError {
@@ -62,6 +68,8 @@ pub struct House {
     pub patterns: Vec<Patterns>,
     /// This run of the process.
     pub boot: Uuid,
+    /// Who knows the jobs, if anybody does.
+    pub hub: Option<Arc<Hub>>,
     /// Who answers for the drone.
     pub desk: Arc<Desk>,
     state_dir: PathBuf,
@@ -100,11 +108,15 @@ impl House {
             memory: Memory::default(),
             first_pause: config.results.rescan,
             trouble: Trouble::default(),
+            hub_trouble: HubTrouble::default(),
+            inquiries: Inquiries::default(),
         });
         let lanes: Vec<Arc<Lane>> =
             config.lanes.iter().map(|lane| Arc::new(Lane::new(site.clone(), lane.clone()))).collect();
         let patterns =
             config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?;
+        let requests = config.limits.hub_requests_per_second;
+        let hub = Hub::open(&config.hub, requests, &config.drone.name)?.map(Arc::new);
         let desk = Arc::new(Desk {
             site: site.clone(),
             lanes: lanes.clone(),
@@ -118,6 +130,7 @@ impl House {
             lanes,
             patterns,
             boot: Uuid::new_v4(),
+            hub,
             desk,
             state_dir,
             _state_lock: lock,

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Transaction};
 
 /// One step of the schema; `PRAGMA user_version` counts the steps that were taken.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES ('epoch', abs(random() / 2) + 1), ('version', 0);
     CREATE TABLE jobs (
@@ -34,7 +35,14 @@ const STEPS: [&str; 1] = ["
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE pauses (lane TEXT PRIMARY KEY, until INTEGER, reason TEXT NOT NULL) STRICT;
     CREATE TABLE deletions (at INTEGER NOT NULL) STRICT;
-"];
+",
+    "
+    CREATE TABLE finished (
+        job BLOB PRIMARY KEY, dev INTEGER NOT NULL, ino INTEGER NOT NULL, born INTEGER NOT NULL,
+        lane TEXT NOT NULL, at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The newest schema that this version knows.
 pub const NEWEST: usize = STEPS.len();

@@ -133,6 +133,15 @@ impl Memory {
         jobs.into_iter().map(found).collect()
     }
 
+    /// There is news of a job: it is due at once, unless the ledger holds it.
+    pub fn look_now(&mut self, job: &RelPath, now: Instant) {
+        if let Some(known) = self.known.get_mut(job)
+            && matches!(known.wait, Wait::Look { .. })
+        {
+            known.wait = Wait::Look { again: now, pause: self.first_pause };
+        }
+    }
+
     /// A directory was offered: the next look is a pause away, longer each time.
     pub fn offered(&mut self, job: &RelPath, now: Instant) {
         let Some(known) = self.known.get_mut(job) else { return };
