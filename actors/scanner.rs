@@ -15,7 +15,7 @@ use crate::lab::{Incarnation, RelPath};
 use crate::lane::Lane;
 use crate::ledger::{Changed, Changes, Pauses};
 use crate::shown::chain;
-use crate::tree::Patterns;
+use crate::tree::{Patterns, Sweep, Swept};
 use actix::prelude::*;
 use kernel::Next;
 use memory::Memory;
@@ -42,7 +42,7 @@ pub struct FoundJob {
 /// The actor: one per lane, on a thread of its own, so it may block on the disk.
 pub struct Scanner {
     lane: Arc<Lane>,
-    patterns: Patterns,
+    sweeps: Sweep,
     /// The patterns of the lanes before this one: what they match is theirs.
     earlier: Vec<Patterns>,
     rescan: Duration,
@@ -64,7 +64,7 @@ impl Scanner {
         let memory = Memory::new(rescan, lane.settings.delete_after);
         Scanner {
             lane,
-            patterns,
+            sweeps: Sweep::new(patterns),
             earlier,
             rescan,
             memory,
@@ -99,22 +99,23 @@ impl Scanner {
 
     /// Compares the disk with what is remembered.
     fn sweep(&mut self, changed: Option<Changed>) {
-        let root = &self.lane.site.root;
-        let there = root.still_there() && !self.patterns.is_empty();
-        let found = match there.then(|| root.sweep(std::slice::from_ref(&self.patterns))) {
-            Some(Ok(found)) => found,
+        let (root, clock) = (&self.lane.site.root, &self.lane.site.clock);
+        let there = root.still_there();
+        let swept = match there.then(|| self.sweeps.round(root, Instant::now(), clock.now())) {
+            Some(Ok(swept)) => swept,
             Some(Err(error)) => return self.root_lost(&chain(&error)),
             None => return self.root_lost("the directory is gone, or another was put in its place"),
         };
         if std::mem::take(&mut self.lost_root) {
             info!(lane = %self.lane.settings.name, "results directory is readable again");
         }
-        for job in found {
+        let Swept { seen, gone } = swept;
+        gone.iter().for_each(|job| self.memory.forget(job));
+        for job in seen {
             if !self.earlier.iter().any(|lane| lane.matches(&job.path)) {
                 self.memory.see(job, Instant::now());
             }
         }
-        self.memory.end_of_sweep();
         if let Some(changed) = changed {
             self.memory.learn(changed);
         }

@@ -7,6 +7,7 @@ use crate::life;
 use crate::logging;
 use crate::status::Status;
 use actors::progress::Silent;
+use actors::tree::{Patterns, Sweep};
 use config::{Config, Lane, LogFormat};
 use kernel::Tree;
 use std::fs;
@@ -99,7 +100,10 @@ async fn live(house: &Arc<House>, once: bool) -> Status {
 /// The finished jobs that are still on the disk. One job of the demo is not finished, and stays.
 fn left(house: &House) -> usize {
     let root = &house.site.root;
-    let found = root.sweep(&house.patterns).unwrap_or_default();
+    let sweep = |patterns: &Patterns| {
+        Sweep::new(patterns.clone()).round(root, Instant::now(), SystemTime::now()).unwrap_or_default().seen
+    };
+    let found: Vec<actors::tree::Found> = house.patterns.iter().flat_map(sweep).collect();
     let finished = |job: &actors::tree::Found| {
         root.job(&job.path).is_ok_and(|dir| !matches!(dir.marker(b".ready_for_offload"), Ok(None)))
     };

@@ -16,7 +16,6 @@ pub struct Memory {
     first_pause: Duration,
     delete_after: Duration,
     known: HashMap<RelPath, Known>,
-    sweeps: u64,
     /// Which ledger was last heard, and up to which of its versions.
     heard: Option<(u64, u64)>,
 }
@@ -26,7 +25,6 @@ struct Known {
     incarnation: Incarnation,
     stamp: (i64, i64),
     wait: Wait,
-    seen_in: u64,
 }
 
 /// Why a directory is not offered now.
@@ -43,7 +41,7 @@ enum Wait {
 impl Memory {
     /// Knows nothing yet. `first_pause` is the shortest time between two looks at the same job.
     pub fn new(first_pause: Duration, delete_after: Duration) -> Self {
-        Memory { first_pause, delete_after, known: HashMap::new(), sweeps: 0, heard: None }
+        Memory { first_pause, delete_after, known: HashMap::new(), heard: None }
     }
 
     /// How many directories there are.
@@ -65,10 +63,8 @@ impl Memory {
     pub fn see(&mut self, found: Found, now: Instant) {
         let stamp = (found.mtime_ns, found.ctime_ns);
         let fresh = Wait::Look { again: now, pause: self.first_pause };
-        let sweep = self.sweeps;
         match self.known.get_mut(&found.path) {
             Some(known) if known.incarnation == found.incarnation => {
-                known.seen_in = sweep;
                 if known.stamp != stamp {
                     known.stamp = stamp;
                     if matches!(known.wait, Wait::Look { .. }) {
@@ -77,17 +73,15 @@ impl Memory {
                 }
             }
             _ => {
-                let known = Known { incarnation: found.incarnation, stamp, wait: fresh, seen_in: sweep };
+                let known = Known { incarnation: found.incarnation, stamp, wait: fresh };
                 self.known.insert(found.path, known);
             }
         }
     }
 
-    /// Forgets what the sweep that ends here did not see.
-    pub fn end_of_sweep(&mut self) {
-        let sweep = self.sweeps;
-        self.known.retain(|_, known| known.seen_in == sweep);
-        self.sweeps += 1;
+    /// A sweep found this directory gone.
+    pub fn forget(&mut self, job: &RelPath) {
+        self.known.remove(job);
     }
 
     /// Takes in what the ledger says has changed. A ledger of another epoch makes everything due.
@@ -164,14 +158,13 @@ mod tests {
     fn found(name: &str, ino: u64, mtime_ns: i64) -> Found {
         let path = RelPath::new(name.as_bytes()).unwrap();
         let incarnation = Incarnation { dev: 1, ino, born_ns: 0 };
-        Found { path, lane: 0, incarnation, mtime_ns, ctime_ns: mtime_ns }
+        Found { path, incarnation, mtime_ns, ctime_ns: mtime_ns }
     }
 
     fn swept(memory: &mut Memory, jobs: &[(&str, u64, i64)], now: Instant) -> Vec<String> {
         for (name, ino, mtime) in jobs {
             memory.see(found(name, *ino, *mtime), now);
         }
-        memory.end_of_sweep();
         let due = memory.due(now, SystemTime::now(), |_| false);
         due.iter().for_each(|found| memory.offered(&found.job, now));
         due.iter().map(|found| found.job.to_string()).collect()
@@ -220,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sweep_does_not_see_is_forgotten() {
+    fn what_is_gone_is_forgotten() {
         let (mut memory, start) = (Memory::new(SECOND, SECOND), Instant::now());
         swept(&mut memory, &[("1-a", 1, 0), ("2-b", 1, 0)], start);
-        swept(&mut memory, &[("2-b", 1, 0)], start);
+        memory.forget(&RelPath::new(&b"1-a"[..]).unwrap());
         assert_eq!(memory.len(), 1);
     }
 }

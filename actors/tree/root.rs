@@ -1,6 +1,5 @@
 //! The results directory itself, held by one process.
 
-use super::sweep::{self, Found, Patterns};
 use super::{JobDir, TreeError, stat};
 use crate::lab::RelPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -49,14 +48,6 @@ impl Root {
             .ok()
             .and_then(|now| stat::stat(&now, b"").ok())
             .is_some_and(|now| (stat::device(&now), now.stx_ino) == self.identity)
-    }
-
-    /// The directories that match, in one pass. With several lanes the first that matches has it.
-    ///
-    /// # Errors
-    /// When the root itself cannot be listed; a directory below it that cannot be is passed over.
-    pub fn sweep(&self, lanes: &[Patterns]) -> Result<Vec<Found>, TreeError> {
-        sweep::sweep(self, lanes)
     }
 
     /// Opens a job's directory.
