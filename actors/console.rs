@@ -230,7 +230,11 @@ async fn forget(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
             Err(error) => return answer::<()>(Err(error.to_string())),
         }
     }
-    answer(if count > 0 { Ok(count) } else { Err("the ledger knows none of these jobs".to_owned()) })
+    answer(if count > 0 {
+        Ok(count)
+    } else {
+        Err("this job is not quarantined: see `dronekeeper quarantine ls`".to_owned())
+    })
 }
 
 fn path(hex: &str) -> Option<RelPath> {

@@ -78,6 +78,7 @@ pub struct Store(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) backend: Backend,
     pub(crate) settings: Settings,
+    name: String,
     pub(crate) meter: Arc<Meter>,
     connections: Semaphore,
     abilities: OnceLock<Abilities>,
@@ -99,13 +100,13 @@ impl Store {
         let meter = Arc::new(Meter::new(settings.bandwidth));
         let backend = Backend::open(settings, &meter)?;
         let connections = Semaphore::new(settings.connections.max(1));
-        let (settings, abilities) = (settings.clone(), OnceLock::new());
-        Ok(Store(Arc::new(Inner { backend, settings, meter, connections, abilities })))
+        let (settings, abilities, name) = (settings.clone(), OnceLock::new(), name(settings));
+        Ok(Store(Arc::new(Inner { backend, settings, name, meter, connections, abilities })))
     }
 
-    /// Its URL, without secrets.
+    /// Its URL, and the server where it is not the usual one; without secrets.
     pub fn name(&self) -> &str {
-        &self.0.settings.url
+        &self.0.name
     }
 
     /// What it was found to be able to do; before [`Store::probe`], nothing.
@@ -296,6 +297,14 @@ impl Store {
         }
     }
 
+    /// Clears away what a crash left half written in a local directory, as `NAME#N`: no key of ours holds a `#`.
+    pub async fn tidy(&self, prefix: &str) {
+        if let Some(dir) = self.0.settings.url.strip_prefix("file://") {
+            let dir = std::path::Path::new(dir).join(prefix);
+            let _ = tokio::task::spawn_blocking(move || backend::tidy(&dir)).await;
+        }
+    }
+
     /// Deletes an object of our own making. Results are never deleted from a store.
     ///
     /// # Errors
@@ -316,6 +325,16 @@ impl Store {
         let stall = self.0.settings.stall;
         let late = |_| StoreError::Stalled { store: self.name().into(), key: error::shown(key), time: stall };
         tokio::time::timeout(stall, work).await.map_err(late)
+    }
+}
+
+/// Two buckets of one name on two servers are two stores.
+fn name(settings: &Settings) -> String {
+    let server =
+        settings.options.iter().find(|(key, _)| key.ends_with("endpoint") || key.ends_with("base_url"));
+    match server.map(|(_, value)| url::Url::parse(value.expose())) {
+        Some(Ok(server)) => format!("{} at {}", settings.url, server.origin().ascii_serialization()),
+        _ => settings.url.clone(),
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 mod units;
 
 pub use hub::Hub;
-pub use load::{Loaded, VARIABLE, load, parse};
+pub use load::{Loaded, VARIABLE, environment, load, parse};
 pub use mail::Mail;
 pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
 pub use report::ConfigError;

@@ -28,6 +28,12 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
+/// The environment, as far as it is text.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// Loads the configuration: `explicit`, else the variable, else `./dronekeeper.toml`, else the one in
 /// `/etc/dronekeeper`, else the embedded defaults.
 ///

@@ -136,6 +136,12 @@ fn store(config: &Config, complaints: &mut Vec<Complaint>) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             complain("holds credentials, which would be logged", "put them into `store.options`, by file");
         }
+        Ok(url)
+            if ["s3", "s3a", "gs", "az", "azure"].contains(&url.scheme())
+                && !["", "/"].contains(&url.path()) =>
+        {
+            complain("holds a path after the bucket", "put it into `store.prefix`");
+        }
         Ok(url) if url.scheme() != "memory" && url.host_str().unwrap_or("").is_empty() => {
             complain("names no bucket or server", example);
         }

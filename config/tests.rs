@@ -89,6 +89,7 @@ fn settings_that_endanger_results_are_refused() {
         ("[store]\nurl = \"s3://key:secret@bucket\"", "holds credentials"),
         ("[store]\nurl = \"ftp://host/x\"", "unknown kind"),
         ("[store]\nurl = \"s3://\"", "no bucket"),
+        ("[store]\nurl = \"gs://bucket/results\"", "put it into `store.prefix`"),
         ("[store]\nurl = \"rsync://u@h/x\"", "does not support"),
         ("[store]\nconnections = 0", "between 1 and 1024"),
         ("[store]\nprefix = \"../x\"", "is not a path"),

@@ -10,7 +10,7 @@ pub mod show;
 pub mod store;
 
 use crate::status::Status;
-use crate::{demo, life, logging};
+use crate::{demo, life, logging, say};
 use actors::lab::RelPath;
 use args::{Args, Command, QuarantineCommand};
 use clap::{CommandFactory, Parser};
@@ -18,34 +18,42 @@ use client::Client;
 use config::{Config, LogFormat};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use tracing_appender::non_blocking::WorkerGuard;
 
 /// Does what the command line says.
 pub fn main() -> Status {
     let args = Args::parse();
     match &args.command {
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Args::command(), "dronekeeper", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "dronekeeper", &mut script);
+            say::text(String::from_utf8_lossy(&script));
             return Status::Ok;
         }
         Command::Man => {
-            let page = clap_mangen::Man::new(Args::command()).render(&mut std::io::stdout());
-            return if page.is_ok() { Status::Ok } else { Status::Failed };
+            let mut page = Vec::new();
+            let drawn = clap_mangen::Man::new(Args::command()).render(&mut page);
+            say::text(String::from_utf8_lossy(&page));
+            return if drawn.is_ok() { Status::Ok } else { Status::Failed };
         }
         Command::Demo { once } => return demo::demo(*once, &args),
         _ => {}
     }
-    let loaded = match config::load(args.config.as_deref(), std::env::vars()) {
+    let loaded = match config::load(args.config.as_deref(), config::environment()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("{error}");
+            say::note(error);
             return Status::Config;
         }
     };
     let config = loaded.config;
-    if let Err(error) = begin_log(&args, &config) {
-        eprintln!("error: {error}");
-        return Status::Config;
-    }
+    let _log = match begin_log(&args, &config) {
+        Ok(guard) => guard,
+        Err(error) => {
+            say::error(error);
+            return Status::Config;
+        }
+    };
     match args.command {
         Command::Run => life::run(&config),
         Command::Check { connect } => check::check(&config, loaded.file.as_deref(), connect),
@@ -66,24 +74,32 @@ fn told(config: &Config, command: Command) -> Status {
             Some(args::JobsCommand::Show { dir }) => show::job(&client, config, &dir),
             None => show::jobs(&client, state.as_deref(), lane.as_deref(), json),
         },
-        Command::Retry { dirs, all } => {
-            jobs::retry(&client, if all { None } else { Some(named(&dirs)) }, false)
-        }
+        Command::Retry { all: true, .. } => jobs::retry(&client, None, false),
+        Command::Retry { dirs, .. } => match named(&dirs) {
+            Ok(jobs) => jobs::retry(&client, Some(jobs), false),
+            Err(status) => status,
+        },
         Command::Pause { lane, time, reason } => jobs::pause(&client, lane, time.map(Into::into), reason),
         Command::Resume { lane } => jobs::resume(&client, lane),
         Command::Drain => jobs::pause(&client, None, None, Some("drained by hand".into())),
         Command::Quarantine { command } => match command {
             QuarantineCommand::Ls => show::jobs(&client, Some("quarantined"), None, false),
             QuarantineCommand::Show { dir } => show::job(&client, config, &dir),
-            QuarantineCommand::Release { dir } => jobs::retry(&client, Some(named(&[dir])), true),
-            QuarantineCommand::Drop { dir } => jobs::forget(&client, named(&[dir])),
+            QuarantineCommand::Release { dir } => match named(&[dir]) {
+                Ok(jobs) => jobs::retry(&client, Some(jobs), true),
+                Err(status) => status,
+            },
+            QuarantineCommand::Drop { dir } => match named(&[dir]) {
+                Ok(jobs) => jobs::forget(&client, jobs),
+                Err(status) => status,
+            },
         },
         _ => Status::Failed,
     }
 }
 
 /// Begins the log as the configuration and the command line say; a one-shot command is quieter.
-fn begin_log(args: &Args, config: &Config) -> Result<(), String> {
+fn begin_log(args: &Args, config: &Config) -> Result<WorkerGuard, String> {
     let format = match args.log_format {
         Some(args::Format::Json) => LogFormat::Json,
         Some(args::Format::Text) => LogFormat::Text,

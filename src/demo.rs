@@ -5,6 +5,7 @@ use crate::drone;
 use crate::house::House;
 use crate::life;
 use crate::logging;
+use crate::say;
 use crate::status::Status;
 use actors::progress::Silent;
 use actors::tree::{Patterns, Sweep};
@@ -23,14 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Runs the demo.
 pub fn demo(once: bool, args: &Args) -> Status {
     let level = if args.quiet > 0 { "warn" } else { "info" };
-    if let Err(error) = logging::begin(LogFormat::Text, level) {
-        eprintln!("error: {error}");
+    let log = logging::begin(LogFormat::Text, level);
+    if let Err(error) = &log {
+        say::error(error);
         return Status::Failed;
     }
     let place = match tempfile::Builder::new().prefix("dronekeeper-demo-").tempdir() {
         Ok(place) => place.keep(),
         Err(error) => {
-            eprintln!("error: no temporary directory: {error}");
+            say::error(format_args!("no temporary directory: {error}"));
             return Status::Failed;
         }
     };
@@ -42,15 +44,15 @@ pub fn demo(once: bool, args: &Args) -> Status {
             Err(error) => return life::refused(&error),
         },
         Err(error) => {
-            eprintln!("error: cannot prepare {}: {error}", place.display());
+            say::error(format_args!("cannot prepare {}: {error}", place.display()));
             return Status::Failed;
         }
     };
-    println!("The lab is in {}:", place.display());
-    println!("  results/    what the tests left; finished jobs leave it once they are proven safe");
-    println!("  offloaded/  the store: browse it; each job has a .dronekeeper/manifest.json, written last");
-    println!("  state/      the ledger, the control socket, deletions.log");
-    println!("  http://{}/api/v1/status\n", config.admin.listen);
+    say::line(format_args!("The lab is in {}:", place.display()));
+    say::line("  results/    what the tests left; finished jobs leave it once they are proven safe");
+    say::line("  offloaded/  the store: browse it; each job has a .dronekeeper/manifest.json, written last");
+    say::line("  state/      the ledger, the control socket, deletions.log");
+    say::line(format_args!("  http://{}/api/v1/status\n", config.admin.listen));
     actix_rt::System::new().block_on(live(&house, once))
 }
 
@@ -89,7 +91,7 @@ async fn live(house: &Arc<House>, once: bool) -> Status {
             break Status::Ok;
         }
         if once && begun.elapsed() > PATIENCE {
-            eprintln!("error: {} jobs are still on the disk after {PATIENCE:?}", left(house));
+            say::error(format_args!("{} jobs are still on the disk after {PATIENCE:?}", left(house)));
             break Status::Failed;
         }
     };
@@ -111,9 +113,15 @@ fn left(house: &House) -> usize {
 }
 
 fn summary(house: &House, time: Duration) {
-    println!("\nAll finished jobs are offloaded, verified and pruned after {:.1} s;", time.as_secs_f64());
-    println!("  the unfinished job 103-chromeos-test is still in {}", house.site.root.path().display());
-    println!("Look around; Ctrl-C ends the demo (with --once it ends by itself).");
+    say::line(format_args!(
+        "\nAll finished jobs are offloaded, verified and pruned after {:.1} s;",
+        time.as_secs_f64()
+    ));
+    say::line(format_args!(
+        "  the unfinished job 103-chromeos-test is still in {}",
+        house.site.root.path().display()
+    ));
+    say::line("Look around; Ctrl-C ends the demo (with --once it ends by itself).");
 }
 
 /// What a lab machine has on its disk: four finished jobs of three kinds, and one that still runs.

@@ -6,6 +6,7 @@
 //! - `offload` one-shot: some directories, now
 //! - `demo` a lab in one process
 //! - `logging` one line per event, in text or JSON
+//! - `say` what a command says to its user
 //! - `cli` one file per command
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
@@ -18,4 +19,5 @@ pub mod life;
 pub mod logging;
 pub mod notify;
 pub mod offload;
+pub mod say;
 pub mod status;

@@ -8,48 +8,27 @@ use jiff::Timestamp;
 use std::fmt::{self, Debug, Write};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Begins to log to standard output. `level` is a level, or levels per target.
+/// Begins to log to standard output, through a thread of its own: a reader that stands still holds up nobody, and
+/// loses the lines that do not fit into memory. What is left is written when the guard is dropped. `level` is a level, or levels per target.
 ///
 /// # Errors
 /// A sentence, when `level` cannot be read or logging has begun already.
-pub fn begin(format: LogFormat, level: &str) -> Result<(), String> {
+pub fn begin(format: LogFormat, level: &str) -> Result<WorkerGuard, String> {
     // A single level is ours; what libraries do is their own affair until it is worth a warning.
     let ours = ["dronekeeper", "actors", "kernel", "config"].map(|name| format!("{name}={level}")).join(",");
     let filter = if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,{ours}") };
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.level `{level}`: {error}"))?;
+    let (lines, guard) = tracing_appender::non_blocking(std::io::stdout());
     let log =
-        tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines(format)).with_writer(Tolerant);
-    log.try_init().map_err(|error| error.to_string())
-}
-
-/// Standard output; a reader that went away does not end the process.
-struct Tolerant;
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Tolerant {
-    type Writer = Quiet;
-
-    fn make_writer(&'a self) -> Quiet {
-        Quiet
-    }
-}
-
-struct Quiet;
-
-impl std::io::Write for Quiet {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        let _ = std::io::Write::flush(&mut std::io::stdout().lock());
-        Ok(())
-    }
+        tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines(format)).with_writer(lines);
+    log.try_init().map_err(|error| error.to_string())?;
+    Ok(guard)
 }
 
 struct Lines(LogFormat);

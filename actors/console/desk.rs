@@ -236,7 +236,7 @@ impl Desk {
         Ok(held || pruning || stopped)
     }
 
-    /// Forgets a job's row; its directory stays.
+    /// Forgets a quarantined job's row; its directory stays.
     ///
     /// # Errors
     /// The ledger's.

@@ -241,7 +241,7 @@ impl Work for RetryNow {
     }
 }
 
-/// Forgets a job's row; its directory stays, and is found again by the next sweep.
+/// Forgets a quarantined job's row; its directory stays, and is found again by the next sweep.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<bool, LedgerError>")]
 pub struct Forget(pub RelPath);
@@ -250,6 +250,10 @@ impl Work for Forget {
     type Output = bool;
 
     fn run(&self, books: &Books<'_>) -> rusqlite::Result<bool> {
+        let row = read(books, &self.0)?;
+        if !row.is_some_and(|row| matches!(row.state, JobState::Quarantined { .. })) {
+            return Ok(false);
+        }
         super::resume::clear(books, &self.0)?;
         books.open.execute("DELETE FROM attempts WHERE job = ?1", [self.0.as_bytes()])?;
         Ok(books.open.execute("DELETE FROM jobs WHERE job = ?1", [self.0.as_bytes()])? > 0)

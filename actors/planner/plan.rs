@@ -123,6 +123,9 @@ async fn prepare(attempt: &Attempt) -> Result<Prepared, PlanError> {
     };
     let claimed = claim::claim(lane, job, &claim, &snapshot).await?;
     let again = claimed.published.is_none() && !claimed.standing.is_empty();
+    if again {
+        lane.site.store.tidy(&claimed.prefix).await;
+    }
     let resumed = match again {
         true => lane.site.ledger(ResumeMaterial(job.clone())).await.unwrap_or_default(),
         false => Resumed::default(),

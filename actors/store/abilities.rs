@@ -116,6 +116,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_crash_left_half_written_is_cleared_away_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&format!("file://{}", dir.path().display()));
+        store.put("1-a/debug/x", Bytes::from_static(b"x")).await.unwrap();
+        for name in ["1-a/debug/x#1", "1-a/y#27", "1-a/kept#a", "2-b#1"] {
+            std::fs::write(dir.path().join(name), "half").unwrap();
+        }
+        store.tidy("1-a").await;
+        let there = |name: &str| dir.path().join(name).exists();
+        assert!(!there("1-a/debug/x#1") && !there("1-a/y#27"));
+        assert!(there("1-a/debug/x") && there("1-a/kept#a") && there("2-b#1"));
+    }
+
+    #[tokio::test]
     async fn a_create_over_our_own_bytes_is_ours_and_over_others_is_not() {
         let store = open("memory://create");
         store.probe("").await.unwrap();

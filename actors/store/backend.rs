@@ -235,7 +235,7 @@ fn retry() -> RetryConfig {
 /// The options of one kind of store: from the environment first, then from the settings, which win.
 fn options<K: FromStr>(settings: &Settings, prefix: &str) -> Result<Vec<(K, String)>, StoreError> {
     let known = |name: &str| K::from_str(&name.to_ascii_lowercase()).ok();
-    let mut found: Vec<(K, String)> = std::env::vars()
+    let mut found: Vec<(K, String)> = config::environment()
         .filter(|(name, _)| name.starts_with(prefix))
         .filter_map(|(name, value)| Some((known(&name)?, value)))
         .collect();
@@ -246,6 +246,23 @@ fn options<K: FromStr>(settings: &Settings, prefix: &str) -> Result<Vec<(K, Stri
         found.push((key, value.expose().to_owned()));
     }
     Ok(found)
+}
+
+/// Unlinks every `NAME#N` below a directory; what cannot be read stays.
+pub(super) fn tidy(dir: &std::path::Path) {
+    let mut waiting = vec![dir.to_owned()];
+    while let Some(at) = waiting.pop() {
+        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+            let (Ok(kind), name) = (entry.file_type(), entry.file_name()) else { continue };
+            let number = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+            let staged = number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+            if kind.is_dir() {
+                waiting.push(entry.path());
+            } else if kind.is_file() && staged {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 /// Truth values read `false` when nobody has set them.

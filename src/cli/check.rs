@@ -1,6 +1,7 @@
 //! `check`: is the configuration valid, and does what it names answer?
 
 use crate::house;
+use crate::say;
 use crate::status::Status;
 use actors::shown::chain;
 use config::Config;
@@ -12,10 +13,10 @@ pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
     let name = file.map_or("the embedded defaults".into(), |file| file.display().to_string());
     let mut failed = false;
     let mut say = |what: &str, done: Result<String, String>| match done {
-        Ok(how) => println!("{what:<12} ok     {how}"),
+        Ok(how) => say::line(format_args!("{what:<12} ok     {how}")),
         Err(why) => {
             failed = true;
-            println!("{what:<12} FAILED {why}");
+            say::line(format_args!("{what:<12} FAILED {why}"));
         }
     };
     say("config", Ok(name));

@@ -1,5 +1,6 @@
 //! Asks a running drone over its control socket.
 
+use crate::say;
 use crate::status::Status;
 use actors::shown::chain;
 use config::Config;
@@ -28,8 +29,8 @@ impl Client {
     ///
     /// # Errors
     /// [`NoAnswer`], after saying why.
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NoAnswer> {
-        self.ask(reqwest::Method::GET, path, None)
+    pub fn get<T: DeserializeOwned>(&self, path: &str, which: &[(&str, &str)]) -> Result<T, NoAnswer> {
+        self.ask(reqwest::Method::GET, path, which, None)
     }
 
     /// Tells.
@@ -37,19 +38,20 @@ impl Client {
     /// # Errors
     /// [`NoAnswer`], after saying why.
     pub fn post(&self, path: &str, body: serde_json::Value) -> Result<serde_json::Value, NoAnswer> {
-        self.ask(reqwest::Method::POST, path, Some(body))
+        self.ask(reqwest::Method::POST, path, &[], Some(body))
     }
 
     fn ask<T: DeserializeOwned>(
         &self,
         method: reqwest::Method,
         path: &str,
+        which: &[(&str, &str)],
         body: Option<serde_json::Value>,
     ) -> Result<T, NoAnswer> {
         let socket = self.socket.display();
         let not_running = |why: &dyn std::error::Error| {
-            eprintln!("error: no dronekeeper answers on {socket}: {}", chain(why));
-            eprintln!("  = help: is it running, with this configuration? Try `dronekeeper check`.");
+            say::error(format_args!("no dronekeeper answers on {socket}: {}", chain(why)));
+            say::note("  = help: is it running, with this configuration? Try `dronekeeper check`.");
             NoAnswer(Status::NotRunning)
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -58,7 +60,7 @@ impl Client {
             let client =
                 reqwest::Client::builder().unix_socket(self.socket.clone()).timeout(PATIENCE).no_proxy();
             let client = client.build().map_err(|error| not_running(&error))?;
-            let mut request = client.request(method, format!("http://localhost/api/v1/{path}"));
+            let mut request = client.request(method, format!("http://localhost/api/v1/{path}")).query(which);
             if let Some(body) = body {
                 request = request.json(&body);
             }
@@ -70,7 +72,7 @@ impl Client {
             }
             let said: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
             let why = said.as_ref().and_then(|said| said.get("error")).and_then(serde_json::Value::as_str);
-            eprintln!("error: {}", why.unwrap_or("the drone refused, without a word"));
+            say::error(why.unwrap_or("the drone refused, without a word"));
             Err(NoAnswer(if status.as_u16() == 404 { Status::UnknownJob } else { Status::Failed }))
         })
     }

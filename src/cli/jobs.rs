@@ -2,6 +2,7 @@
 
 use super::client::{Client, NoAnswer};
 use super::job_of;
+use crate::say;
 use crate::status::Status;
 use actors::lab::hex;
 use config::Config;
@@ -10,23 +11,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The jobs that directories on the command line name, as the hex of their paths.
-pub fn named(config: &Config, dirs: &[PathBuf]) -> Vec<String> {
-    let jobs = dirs.iter().filter_map(|dir| {
-        let job = job_of(config, dir);
-        if job.is_none() {
-            eprintln!("error: {} is not below {}", dir.display(), config.results.dir.display());
-        }
-        job
-    });
-    jobs.map(|job| hex(job.as_bytes())).collect()
+///
+/// # Errors
+/// When one of them names none, after saying so: then nothing is done with the others either.
+pub fn named(config: &Config, dirs: &[PathBuf]) -> Result<Vec<String>, Status> {
+    let job = |dir: &PathBuf| {
+        let Some(job) = job_of(config, dir) else {
+            say::error(format_args!("{} is not below {}", dir.display(), config.results.dir.display()));
+            return Err(Status::Failed);
+        };
+        Ok(hex(job.as_bytes()))
+    };
+    dirs.iter().map(job).collect()
 }
 
 /// Makes jobs due now; `None` all that failed.
 pub fn retry(client: &Client, jobs: Option<Vec<String>>, quarantined: bool) -> Status {
-    if jobs.as_ref().is_some_and(Vec::is_empty) {
-        return Status::Failed;
-    }
-    say(client.post("retry", json!({ "jobs": jobs, "quarantined": quarantined })), |done| {
+    answered(client.post("retry", json!({ "jobs": jobs, "quarantined": quarantined })), |done| {
         format!("{done} directories are tried again now")
     })
 }
@@ -40,12 +41,12 @@ pub fn pause(
 ) -> Status {
     let what = lane.clone().map_or("all lanes".to_owned(), |lane| format!("lane {lane}"));
     let body = json!({ "lane": lane, "seconds": time.map(|time| time.as_secs()), "reason": reason });
-    say(client.post("pause", body), |_| format!("{what}: nothing new is begun"))
+    answered(client.post("pause", body), |_| format!("{what}: nothing new is begun"))
 }
 
 /// Lets a lane, or all, go on.
 pub fn resume(client: &Client, lane: Option<String>) -> Status {
-    say(client.post("resume", json!({ "lane": lane })), |done| match done {
+    answered(client.post("resume", json!({ "lane": lane })), |done| match done {
         Value::Bool(true) => "resumed".to_owned(),
         _ => "nothing was held".to_owned(),
     })
@@ -53,15 +54,15 @@ pub fn resume(client: &Client, lane: Option<String>) -> Status {
 
 /// Forgets rows of the ledger.
 pub fn forget(client: &Client, jobs: Vec<String>) -> Status {
-    say(client.post("quarantine/drop", json!({ "jobs": jobs })), |_| {
+    answered(client.post("quarantine/drop", json!({ "jobs": jobs })), |_| {
         "forgotten; the directory stays, and is found again by the next sweep".to_owned()
     })
 }
 
-fn say(answer: Result<Value, NoAnswer>, words: impl Fn(&Value) -> String) -> Status {
+fn answered(answer: Result<Value, NoAnswer>, words: impl Fn(&Value) -> String) -> Status {
     match answer {
         Ok(answer) => {
-            println!("{}", words(answer.get("done").unwrap_or(&Value::Null)));
+            say::line(words(answer.get("done").unwrap_or(&Value::Null)));
             Status::Ok
         }
         Err(NoAnswer(status)) => status,

@@ -4,6 +4,7 @@ use super::progress::Bars;
 use crate::house::{House, HouseError};
 use crate::life;
 use crate::offload::{self, Outcome};
+use crate::say;
 use crate::status::Status;
 use actors::lab::RelPath;
 use actors::lane::Lane;
@@ -19,7 +20,7 @@ pub fn offload(config: &Config, dirs: &[PathBuf], keep: bool, dry_run: bool) -> 
     let (root, jobs) = match below_one_root(config, dirs) {
         Ok(found) => found,
         Err(why) => {
-            eprintln!("error: {why}");
+            say::error(why);
             return Status::Failed;
         }
     };
@@ -27,9 +28,9 @@ pub fn offload(config: &Config, dirs: &[PathBuf], keep: bool, dry_run: bool) -> 
     let house = match House::open(config, &root, bars.clone()) {
         Ok(house) => house,
         Err(error @ HouseError::Held(_)) => {
-            eprintln!("error: {error}");
-            eprintln!(
-                "  = help: a running drone offloads by itself; `dronekeeper retry DIR` makes a directory due now"
+            say::error(error);
+            say::note(
+                "  = help: a running drone offloads by itself; `dronekeeper retry DIR` makes a directory due now",
             );
             return Status::Failed;
         }
@@ -54,23 +55,23 @@ pub fn offload(config: &Config, dirs: &[PathBuf], keep: bool, dry_run: bool) -> 
     for (job, outcome) in &outcomes {
         match outcome {
             Outcome::Proven | Outcome::Pruned => {}
-            Outcome::Kept(why) => println!("{job}: in the store and proven; kept here: {why}"),
+            Outcome::Kept(why) => say::line(format_args!("{job}: in the store and proven; kept here: {why}")),
             Outcome::Failed => {
                 failed += 1;
-                println!("{job}: not offloaded; the reason is in the log above");
+                say::line(format_args!("{job}: not offloaded; the reason is in the log above"));
             }
             Outcome::Unavailable(why) => {
                 failed += 1;
-                println!("{job}: not offloaded: {why}");
+                say::line(format_args!("{job}: not offloaded: {why}"));
             }
         }
     }
-    println!(
+    say::line(format_args!(
         "{} of {} directories are in {}, proven",
         outcomes.len() - failed,
         outcomes.len(),
         house.site.store.name()
-    );
+    ));
     if failed == 0 { Status::Ok } else { Status::Failed }
 }
 
@@ -112,14 +113,14 @@ fn preview(house: &House, job: &RelPath) -> Status {
             let prefix = job_prefix(&house.site.prefix, job, 1);
             let prefix = actors::shown::Shown::text(&prefix);
             let (files, bytes) = (snapshot.files, ByteCount(snapshot.bytes));
-            println!(
+            say::line(format_args!(
                 "{job}: {files} files, {bytes}, would go to {}/{prefix}",
                 house.site.store.name().trim_end_matches('/')
-            );
+            ));
             Status::Ok
         }
         Err(error) => {
-            println!("{job}: {}", actors::shown::chain(&error));
+            say::line(format_args!("{job}: {}", actors::shown::chain(&error)));
             Status::Failed
         }
     }

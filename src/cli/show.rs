@@ -2,6 +2,7 @@
 
 use super::client::{Client, NoAnswer};
 use super::job_of;
+use crate::say;
 use crate::status::Status as Exit;
 use actors::console::status::{JobHistory, JobStatus, Status};
 use actors::lab::hex;
@@ -13,30 +14,28 @@ use std::time::Duration;
 
 /// Shows the state of the drone; degraded is an exit status of its own.
 pub fn status(client: &Client, json: bool) -> Exit {
-    let status: Status = match client.get("status") {
+    let status: Status = match client.get("status", &[]) {
         Ok(status) => status,
         Err(NoAnswer(exit)) => return exit,
     };
     match serde_json::to_string_pretty(&status) {
-        Ok(text) if json => println!("{text}"),
-        _ => print!("{}", render(&status)),
+        Ok(text) if json => say::line(text),
+        _ => say::text(render(&status)),
     }
     if status.healthy { Exit::Ok } else { Exit::Failed }
 }
 
 /// Lists jobs.
 pub fn jobs(client: &Client, state: Option<&str>, lane: Option<&str>, json: bool) -> Exit {
-    let query: Vec<String> = [("state", state), ("lane", lane)]
-        .iter()
-        .filter_map(|(key, value)| Some(format!("{key}={}", (*value)?)))
-        .collect();
-    let jobs: Vec<JobStatus> = match client.get(&format!("jobs?{}", query.join("&"))) {
+    let which = [("state", state), ("lane", lane)];
+    let which: Vec<(&str, &str)> = which.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+    let jobs: Vec<JobStatus> = match client.get("jobs", &which) {
         Ok(jobs) => jobs,
         Err(NoAnswer(exit)) => return exit,
     };
     match serde_json::to_string_pretty(&jobs) {
-        Ok(text) if json => println!("{text}"),
-        _ => print!("{}", table(&jobs)),
+        Ok(text) if json => say::line(text),
+        _ => say::text(table(&jobs)),
     }
     Exit::Ok
 }
@@ -44,12 +43,12 @@ pub fn jobs(client: &Client, state: Option<&str>, lane: Option<&str>, json: bool
 /// Shows one job with its attempts.
 pub fn job(client: &Client, config: &Config, dir: &Path) -> Exit {
     let Some(job) = job_of(config, dir) else {
-        eprintln!("error: {} is not below {}", dir.display(), config.results.dir.display());
+        say::error(format_args!("{} is not below {}", dir.display(), config.results.dir.display()));
         return Exit::UnknownJob;
     };
-    match client.get::<JobHistory>(&format!("jobs/{}", hex(job.as_bytes()))) {
+    match client.get::<JobHistory>(&format!("jobs/{}", hex(job.as_bytes())), &[]) {
         Ok(history) => {
-            print!("{}", tale(&history));
+            say::text(tale(&history));
             Exit::Ok
         }
         Err(NoAnswer(exit)) => exit,

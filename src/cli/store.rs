@@ -2,6 +2,7 @@
 
 use super::job_of;
 use crate::house;
+use crate::say;
 use crate::status::Status;
 use actors::audit::{self, AuditError};
 use actors::planner::names::job_prefix;
@@ -24,21 +25,21 @@ pub fn verify(config: &Config, dirs: &[PathBuf], all: bool, read_back: bool) -> 
                 Ok(manifest) => manifest,
                 Err(error) => {
                     differences += 1;
-                    println!("{shown}: {}", chain(&error));
+                    say::line(format_args!("{shown}: {}", chain(&error)));
                     continue;
                 }
             };
             let found = audit::differences(store, &manifest, read_back).await?;
-            found.iter().for_each(|difference| println!("{shown}: {difference}"));
+            found.iter().for_each(|difference| say::line(format_args!("{shown}: {difference}")));
             (differences, files, bytes) =
                 (differences + found.len(), files + manifest.files, bytes + manifest.bytes);
         }
         let how = if read_back { "read back and hashed" } else { "compared" };
-        println!(
+        say::line(format_args!(
             "{} jobs, {files} files, {} {how}: {differences} differences",
             prefixes.len(),
             config::ByteCount(bytes)
-        );
+        ));
         Ok(if differences == 0 { Status::Ok } else { Status::Failed })
     })
 }
@@ -48,7 +49,7 @@ pub fn restore(config: &Config, job: &Path, to: Option<PathBuf>, only: Option<&s
     let only = match only.map(globset::Glob::new).transpose() {
         Ok(only) => only.map(|only| only.compile_matcher()),
         Err(error) => {
-            eprintln!("error: --path: {error}");
+            say::error(format_args!("--path: {error}"));
             return Status::Failed;
         }
     };
@@ -56,11 +57,11 @@ pub fn restore(config: &Config, job: &Path, to: Option<PathBuf>, only: Option<&s
     with_store(config, async |store, _| {
         let manifest = audit::manifest(store, &prefix_of(config, job)).await?;
         let count = audit::restore(store, &manifest, &to, only.as_ref()).await?;
-        println!(
+        say::line(format_args!(
             "{count} entries of {} restored to {}, each as its manifest says",
             manifest.job,
             to.display()
-        );
+        ));
         Ok(Status::Ok)
     })
 }
@@ -80,14 +81,14 @@ fn with_store(config: &Config, work: impl AsyncFnOnce(&Store, &str) -> Result<St
     let (store, io) = match ready {
         Ok(ready) => ready,
         Err(why) => {
-            eprintln!("error: {why}");
+            say::error(why);
             return Status::Config;
         }
     };
     match io.block_on(work(&store, config.store.prefix.trim_matches('/'))) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            say::error(chain(&error));
             Status::Failed
         }
     }

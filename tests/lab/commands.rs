@@ -65,7 +65,8 @@ fn status_and_jobs_tell_what_is_wrong_and_why() {
     for part in [
         "DEGRADED",
         "root/offload/lanes/jobs/uploaders/1",
-        "s3://lab (proves by checksum and listing)",
+        "(proves by checksum and listing)",
+        "s3://lab at http://127.0.0.1",
         "[failed]",
     ] {
         assert!(out(&status).contains(part), "{part} is missing in\n{}", out(&status));
@@ -263,4 +264,36 @@ fn a_hangup_does_not_end_the_drone() {
     bench.signal(rustix::process::Signal::USR1);
     bench.wait_until_said("status healthy=");
     assert_eq!(bench.stop(), Some(0));
+}
+
+#[test]
+fn output_that_nobody_can_read_is_an_error_and_no_crash() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.wait_until_said("console listens");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let done = bench.command(&["status"]).stdout(full).stderr(std::process::Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(said.contains("error: cannot write to standard output") && !said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn an_order_that_names_one_wrong_directory_does_nothing_at_all() {
+    let server = Server::start(Flavour::S3);
+    let mut bench = Bench::on(&server).lane("workers = 2");
+    bench.finished(&["101-a"]);
+    let fault = server.misbehave(Fault::new("PUT", "101-a/status", What::Status(400, None)));
+    bench.start();
+    bench.wait("a failure", || out(&bench.tell(&["jobs", "--state", "failed"])).contains("101-a"));
+    let done = bench.tell(&["retry", bench.results().join("101-a").to_str().unwrap(), "/elsewhere/102-b"]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("/elsewhere/102-b is not below"));
+    // A lane's name is a value, whatever it looks like.
+    assert!(out(&bench.tell(&["jobs", "--lane", "jobs&state=failed"])).contains("0 jobs"));
+    // Only what is quarantined can be dropped.
+    let done = bench.tell(&["quarantine", "drop", "101-a"]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("not quarantined"));
+    fault.over();
 }

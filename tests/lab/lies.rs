@@ -153,3 +153,17 @@ fn a_store_that_was_emptied_stops_the_deletion() {
     bench.wait_until_gone("101-a");
     assert_eq!(bench.restored("101-a"), jobs["101-a"]);
 }
+
+#[test]
+fn an_attempt_that_takes_longer_than_the_lane_allows_ends_and_the_next_one_goes_on() {
+    let server = Server::start(Flavour::S3);
+    let fault = server.misbehave(Fault::new("PUT", "101-a/status", What::Hang).times(1));
+    let mut bench =
+        Bench::with_store(&format!("{}\nconnections = 8", s3(&server.url()))).lane("timeout = \"1s\"");
+    let jobs = bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait_until_gone("101-a");
+    assert!(fault.fired() > 0);
+    assert_eq!(bench.said("no end after 1s"), 1);
+    assert_eq!(bench.restored("101-a"), jobs["101-a"]);
+}
