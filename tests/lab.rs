@@ -21,6 +21,8 @@ mod crash;
 mod docs;
 #[path = "lab/hostile.rs"]
 mod hostile;
+#[path = "lab/hub.rs"]
+mod hub;
 #[path = "lab/injuries.rs"]
 mod injuries;
 #[path = "lab/input.rs"]

@@ -4,6 +4,7 @@ use super::status::{
     ActorStatus, AttemptStatus, DiskStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus,
     UnderWay,
 };
+use crate::inquirer::inquiries::Asked;
 use crate::lab::{RelPath, hex};
 use crate::lane::Lane;
 use crate::ledger::{
@@ -56,6 +57,18 @@ impl Desk {
         }
         if let Ok(Some(reason)) = site.ledger(PruningHeld).await {
             problem("pruning", format!("nothing is deleted: {reason}"), "dronekeeper resume");
+        }
+        if let Some((since, error)) = site.hub_trouble.now() {
+            problem("hub", format!("since {}: {error}", rfc3339(since)), "is it up, and is hub.url right?");
+        }
+        let orphans: Vec<Asked> = site.inquiries.asked().into_iter().filter(|asked| asked.orphan).collect();
+        if let Some(oldest) = orphans.first() {
+            let (count, since) = (orphans.len(), rfc3339(oldest.since));
+            let text = format!(
+                "{count} directories are known to no database, the oldest {} since {since}",
+                oldest.job
+            );
+            problem("orphans", text, "dronekeeper jobs --state orphan");
         }
         let jobs = jobs.unwrap_or_default();
         let lanes: Vec<LaneStatus> =
@@ -177,7 +190,12 @@ impl Desk {
         let wanted = |row: &JobRow| {
             state.is_none_or(|state| row.state.name() == state) && lane.is_none_or(|lane| row.lane == lane)
         };
-        Ok(rows.into_iter().filter(wanted).map(|row| self.job(row)).collect())
+        let mut jobs: Vec<JobStatus> = rows.into_iter().filter(wanted).map(|row| self.job(row)).collect();
+        let asked = self.site.inquiries.asked().into_iter().map(unanswered);
+        jobs.extend(asked.filter(|job| {
+            state.is_none_or(|state| job.state == state) && lane.is_none_or(|lane| job.lane == lane)
+        }));
+        Ok(jobs)
     }
 
     /// One job with its attempts; `None` when the ledger does not know it.
@@ -185,7 +203,10 @@ impl Desk {
     /// # Errors
     /// The ledger's.
     pub async fn history(&self, job: RelPath) -> Result<Option<JobHistory>, LedgerError> {
-        let Some((row, attempts)) = self.site.ledger(History(job)).await? else { return Ok(None) };
+        let Some((row, attempts)) = self.site.ledger(History(job.clone())).await? else {
+            let asked = self.site.inquiries.asked().into_iter().find(|asked| asked.job == job);
+            return Ok(asked.map(|asked| JobHistory { job: unanswered(asked), attempts: Vec::new() }));
+        };
         let attempts = attempts.into_iter().map(|attempt| AttemptStatus {
             number: attempt.number,
             started: attempt.started,
@@ -286,6 +307,26 @@ impl Desk {
             next: Shown::text(&next).to_string(),
             prefix,
         }
+    }
+}
+
+/// A job that waits for the hub's word, or that no database knows.
+fn unanswered(asked: Asked) -> JobStatus {
+    let since = rfc3339(asked.since);
+    let (state, next) = match (&asked.id, asked.orphan) {
+        (None, _) => ("orphan", "stays: its name tells of no job".to_owned()),
+        (Some(id), true) => ("orphan", format!("stays: no database knows it ({id}), here since {since}")),
+        (Some(id), false) => ("waiting", format!("the hub has not said that {id} has finished")),
+    };
+    JobStatus {
+        job: asked.job.to_string(),
+        job_hex: hex(asked.job.as_bytes()),
+        lane: asked.lane,
+        state: state.into(),
+        attempts: 0,
+        last_error: None,
+        next,
+        prefix: None,
     }
 }
 

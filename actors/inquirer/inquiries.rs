@@ -28,15 +28,19 @@ enum Said {
     Finished(SystemTime),
 }
 
-/// A directory that no database knows.
+/// A directory of which the hub has not said that it has finished.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Orphan {
+pub struct Asked {
     /// The directory.
     pub job: RelPath,
     /// Its lane.
     pub lane: String,
+    /// What its name tells of.
+    pub id: Option<JobId>,
     /// Since when it is there.
     pub since: SystemTime,
+    /// No database knows it.
+    pub orphan: bool,
 }
 
 /// All directories of lanes with `completion = "hub"`. One per process.
@@ -139,24 +143,18 @@ impl Inquiries {
         self.state().news.remove(lane).unwrap_or_default()
     }
 
-    /// The directories that no database knows, or whose name tells of no job.
-    pub fn orphans(&self) -> Vec<Orphan> {
+    /// The directories that have not finished, as far as is known; the oldest first.
+    pub fn asked(&self) -> Vec<Asked> {
         let state = self.state();
-        let orphan = |inquiry: &Inquiry| {
-            inquiry.id.is_none() || matches!(inquiry.said, Said::Open { known: Some(false), .. })
+        let one = |(job, inquiry): (&RelPath, &Inquiry)| {
+            let Said::Open { known, .. } = inquiry.said else { return None };
+            let orphan = inquiry.id.is_none() || known == Some(false);
+            let (job, lane, id) = (job.clone(), inquiry.lane.clone(), inquiry.id.clone());
+            Some(Asked { job, lane, id, since: inquiry.since, orphan })
         };
-        let mut orphans: Vec<Orphan> = state
-            .open
-            .iter()
-            .filter(|(_, inquiry)| orphan(inquiry))
-            .map(|(job, inquiry)| Orphan {
-                job: job.clone(),
-                lane: inquiry.lane.clone(),
-                since: inquiry.since,
-            })
-            .collect();
-        orphans.sort_by(|a, b| (a.since, &a.job).cmp(&(b.since, &b.job)));
-        orphans
+        let mut asked: Vec<Asked> = state.open.iter().filter_map(one).collect();
+        asked.sort_by(|a, b| (a.since, &a.job).cmp(&(b.since, &b.job)));
+        asked
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -215,7 +213,10 @@ mod tests {
         }
         inquiries.not_yet(&job("1-a"), false, now, SECOND);
         inquiries.not_yet(&job("2-b"), true, now, SECOND);
-        let names = || inquiries.orphans().into_iter().map(|it| it.job.to_string()).collect::<Vec<_>>();
+        let names = || {
+            let orphans = inquiries.asked().into_iter().filter(|asked| asked.orphan);
+            orphans.map(|it| it.job.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(names(), ["1-a", "nothing"]);
         inquiries.not_yet(&job("1-a"), true, now, SECOND);
         assert_eq!(names(), ["nothing"]);

@@ -88,7 +88,7 @@ pub enum Command {
     /// What the ledger knows of the jobs
     #[command(args_conflicts_with_subcommands = true)]
     Jobs {
-        /// Only jobs that are attempting, failed, published, quarantined or pruned
+        /// Only jobs that are waiting, orphan, attempting, failed, published, quarantined or pruned
         #[arg(long)]
         state: Option<String>,
         #[arg(long)]

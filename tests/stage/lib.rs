@@ -4,12 +4,14 @@
 //! - `faults` how it misbehaves, on request, and how often it really did
 //! - `server` S3 and GCS's XML API over HTTP, on loopback
 //! - `listing` and `text` how both write what they hold
+//! - `afe` an Autotest AFE that can be asked for finished jobs
 //! - `sink` an S3 endpoint for measurements, which keeps no bytes
 //!
 //! Nothing here shares code with the product. A broken assumption here ends the test: so it may panic.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod afe;
 pub mod bucket;
 pub mod faults;
 pub mod listing;

@@ -2,6 +2,8 @@
 //!
 //! Prints its URL when it listens, and ends with its standard input.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a bench reads it; there is nothing to lose
+
 use std::io::Read;
 use std::process::ExitCode;
 use std::time::Duration;
