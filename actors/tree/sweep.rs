@@ -314,7 +314,9 @@ mod tests {
     #[test]
     fn jobs_are_found_level_by_level_and_missed_when_they_go() {
         let mut lab = Lab::new(&["[0-9]*-*", "hosts/*/[0-9]*-*"]);
-        ["1-a", "hosts/h1/2-reset", "not-a-job", "hosts/h1/deeper/3-x"].map(|name| lab.make(name));
+        ["1-a", "hosts/h1/2-reset", "not-a-job", "hosts/h1/deeper/3-x"]
+            .iter()
+            .for_each(|name| lab.make(name));
         fs::write(lab.dir.path().join("4-file"), "").unwrap();
         assert_eq!(lab.after(0).0, ["1-a", "hosts/h1/2-reset"]);
         lab.make("hosts/h2/5-verify");
