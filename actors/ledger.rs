@@ -8,6 +8,7 @@
 //! that is damaged is set aside and begun anew while the process runs, and its new `epoch` tells the
 //! scanners to take nothing for known.
 
+pub mod dwell;
 pub mod finished;
 pub mod jobs;
 pub mod keeper;

@@ -133,11 +133,10 @@ impl PruneError {
 /// [`PruneError`]; the job is still there.
 pub async fn prune(proof: &Proof) -> Result<Pruned, PruneError> {
     let lane = &proof.attempt().lane;
-    if !proof.recorded() {
+    let Some(dwell) = proof.dwell() else {
         return Ok(Pruned::Unrecorded);
-    }
-    let age = proof.age();
-    if let Some(wait) = lane.settings.delete_after.checked_sub(age).filter(|wait| !wait.is_zero()) {
+    };
+    if let Some(wait) = lane.settings.delete_after.checked_sub(dwell).filter(|wait| !wait.is_zero()) {
         return Ok(Pruned::TooYoung(wait));
     }
     if !budget::allows(&lane.site).await {

@@ -39,7 +39,7 @@ pub struct Proof {
     attempt: Attempt,
     manifest: Arc<Manifest>,
     bytes: Bytes,
-    recorded: bool,
+    dwell: Option<Duration>,
 }
 
 impl Proof {
@@ -63,20 +63,15 @@ impl Proof {
         &self.bytes
     }
 
-    /// How long ago the manifest was written, by a clock that nobody sets.
-    pub fn age(&self) -> Duration {
-        let published: Option<jiff::Timestamp> = self.manifest.published_at.parse().ok();
-        published.map_or(Duration::ZERO, |at| self.attempt.lane.site.clock.age(at.into()))
+    /// How long the job has stood in the store, by a clock that nobody sets; `None`: the ledger, which counts it,
+    /// could not be written. Without its word nothing is deleted.
+    pub fn dwell(&self) -> Option<Duration> {
+        self.dwell
     }
 
     /// Gives the attempt back, to end it.
     pub fn into_attempt(self) -> Attempt {
         self.attempt
-    }
-
-    /// Does the ledger know? Without its word nothing is deleted.
-    pub fn recorded(&self) -> bool {
-        self.recorded
     }
 }
 
@@ -192,11 +187,11 @@ async fn record(receipt: Receipt, manifest: Arc<Manifest>, bytes: Bytes) -> Proo
         manifest_sha256: Digest::of(&bytes),
         published_at: site.clock.now(),
     };
-    let recorded = match site.ledger(published).await {
-        Ok(()) => true,
+    let dwell = match site.ledger(published).await {
+        Ok(dwell) => Some(dwell),
         Err(error) => {
             warn!(job = %attempt.job(), error = %chain(&error), "proven, but the ledger could not be written; kept for now");
-            false
+            None
         }
     };
     if receipt.plan.claimed.published.is_none() {
@@ -204,5 +199,5 @@ async fn record(receipt: Receipt, manifest: Arc<Manifest>, bytes: Bytes) -> Proo
         let prefix = crate::shown::Shown::text(&manifest.prefix);
         info!(%job, %lane, attempt = attempt.number, files = manifest.files, bytes = manifest.bytes, %prefix, "verified");
     }
-    Proof { attempt, manifest, bytes, recorded }
+    Proof { attempt, manifest, bytes, dwell }
 }

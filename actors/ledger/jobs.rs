@@ -1,10 +1,11 @@
 //! Jobs and their attempts: begun, failed, void, stored, pruned, parked.
 
 use super::rows::{AttemptRow, COLUMNS, JobRow, JobState, Raw, nanoseconds, seconds};
-use super::{Books, FailureClass, LedgerError, Work};
+use super::{Books, FailureClass, LedgerError, Work, dwell};
 use crate::lab::{Digest, Incarnation, RelPath};
 use actix::Message;
 use rusqlite::{OptionalExtension, params};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 use tracing::warn;
 use uuid::Uuid;
@@ -130,9 +131,10 @@ impl Work for DropAttempt {
     }
 }
 
-/// Ends an attempt as a success: the job's manifest stands in the store.
+/// Ends an attempt as a success: the job's manifest stands in the store. Answers with how long it has stood
+/// there already.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<(), LedgerError>")]
+#[rtype(result = "Result<Duration, LedgerError>")]
 #[allow(missing_docs)]
 pub struct RecordPublished {
     pub job: RelPath,
@@ -145,11 +147,12 @@ pub struct RecordPublished {
 }
 
 impl Work for RecordPublished {
-    type Output = ();
+    type Output = Duration;
 
-    fn run(&self, books: &Books<'_>) -> rusqlite::Result<()> {
+    fn run(&self, books: &Books<'_>) -> rusqlite::Result<Duration> {
+        let dwell = dwell::dwell(books, &self.job, &self.manifest_sha256)?;
         let state = JobState::Published {
-            at: self.published_at,
+            at: self.published_at.checked_sub(dwell).unwrap_or(self.published_at),
             prefix: self.prefix.clone(),
             manifest_sha256: self.manifest_sha256,
         };
@@ -161,7 +164,8 @@ impl Work for RecordPublished {
             ..JobRow::new(self.job.clone(), self.incarnation.clone(), &self.lane)
         };
         write(books, &JobRow { state, attempts: 0, last_error: None, ..known.unwrap_or_else(fresh) })?;
-        super::resume::clear(books, &self.job)
+        super::resume::clear(books, &self.job)?;
+        Ok(dwell)
     }
 }
 
@@ -178,6 +182,7 @@ impl Work for RecordPruned {
     type Output = ();
 
     fn run(&self, books: &Books<'_>) -> rusqlite::Result<()> {
+        dwell::forget(books, &self.job)?;
         let Some(row) = read(books, &self.job)? else { return Ok(()) };
         let state = JobState::Pruned { at: books.now, prefix: self.prefix.clone() };
         write(books, &JobRow { state, ..row })
@@ -277,6 +282,8 @@ pub struct Changed {
     pub version: u64,
     /// The jobs.
     pub rows: Vec<JobRow>,
+    /// How long those that are published have stood in the store.
+    pub dwells: HashMap<RelPath, Duration>,
 }
 
 impl Work for Changes {
@@ -288,7 +295,13 @@ impl Work for Changes {
         };
         let (epoch, version) = (meta("epoch")?.unsigned_abs(), meta("version")?.unsigned_abs());
         let which = if self.since == 0 { "state <> 'pruned'" } else { "TRUE" };
-        Ok(Changed { epoch, version, rows: all(books, which, self.since as i64)? })
+        let rows = all(books, which, self.since as i64)?;
+        let published = rows.iter().filter_map(|row| match &row.state {
+            JobState::Published { manifest_sha256, .. } => Some((&row.job, manifest_sha256)),
+            _ => None,
+        });
+        let dwells = dwell::dwells(books, published)?;
+        Ok(Changed { epoch, version, rows, dwells })
     }
 }
 
@@ -327,7 +340,7 @@ impl Work for History {
     }
 }
 
-/// Lets old history go.
+/// Lets old history go, and the clock of the dwells go on.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), LedgerError>")]
 pub struct Trim;
@@ -336,6 +349,7 @@ impl Work for Trim {
     type Output = ();
 
     fn run(&self, books: &Books<'_>) -> rusqlite::Result<()> {
+        dwell::tick(books)?;
         let before = nanoseconds(books.now).saturating_sub(HISTORY.as_nanos() as i64);
         let gone = "SELECT job FROM jobs WHERE state = 'pruned' AND at < ?1";
         books.open.execute(&format!("DELETE FROM attempts WHERE job IN ({gone})"), [before])?;

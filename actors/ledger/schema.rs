@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 /// One step of the schema; `PRAGMA user_version` counts the steps that were taken.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES ('epoch', abs(random() / 2) + 1), ('version', 0);
@@ -40,6 +40,15 @@ const STEPS: [&str; 2] = [
     CREATE TABLE finished (
         job BLOB PRIMARY KEY, dev INTEGER NOT NULL, ino INTEGER NOT NULL, born INTEGER NOT NULL,
         lane TEXT NOT NULL, at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE clock (
+        id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT NOT NULL, seen INTEGER NOT NULL,
+        passed INTEGER NOT NULL, sum INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE dwells (
+        job BLOB PRIMARY KEY, manifest BLOB NOT NULL, since INTEGER NOT NULL, sum INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
 ];

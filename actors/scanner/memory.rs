@@ -32,8 +32,10 @@ struct Known {
 enum Wait {
     /// Not finished when last offered: again after a pause that grows while nothing changes.
     Look { again: Instant, pause: Duration },
-    /// The ledger gives a time: of a retry, or of the end of `delete_after`.
+    /// The ledger gives the time of a retry.
     Until(SystemTime),
+    /// Stored, and kept until the end of `delete_after`, unless it changes.
+    Kept { until: Instant },
     /// In quarantine: a person decides.
     Person,
 }
@@ -67,7 +69,7 @@ impl Memory {
             Some(known) if known.incarnation == found.incarnation => {
                 if known.stamp != stamp {
                     known.stamp = stamp;
-                    if matches!(known.wait, Wait::Look { .. }) {
+                    if matches!(known.wait, Wait::Look { .. } | Wait::Kept { .. }) {
                         known.wait = fresh;
                     }
                 }
@@ -102,7 +104,10 @@ impl Memory {
             }
             known.wait = match row.state {
                 JobState::Failed { retry_at } => Wait::Until(retry_at),
-                JobState::Published { at, .. } => Wait::Until(at + self.delete_after),
+                JobState::Published { .. } => {
+                    let dwell = changed.dwells.get(&row.job).copied().unwrap_or_default();
+                    Wait::Kept { until: Instant::now() + self.delete_after.saturating_sub(dwell) }
+                }
                 JobState::Quarantined { .. } => Wait::Person,
                 JobState::Attempting => continue,
                 JobState::Pruned { .. } => Wait::Look { again: Instant::now(), pause: self.first_pause },
@@ -115,6 +120,7 @@ impl Memory {
         let due = |known: &Known| match known.wait {
             Wait::Look { again, .. } => again <= now,
             Wait::Until(time) => time <= wall,
+            Wait::Kept { until } => until <= now,
             Wait::Person => false,
         };
         let mut jobs: Vec<(&RelPath, &Known)> =
@@ -204,12 +210,30 @@ mod tests {
             row("1-a", JobState::Failed { retry_at: later }),
             row("2-b", JobState::Quarantined { reason: "no room".into() }),
         ];
-        memory.learn(Changed { epoch: 7, version: 2, rows });
+        memory.learn(Changed { epoch: 7, version: 2, rows, dwells: HashMap::new() });
         assert_eq!(swept(&mut memory, &jobs, start + SECOND * 60), ["3-c"]);
         // Another epoch: nothing that the old ledger said counts any more.
-        memory.learn(Changed { epoch: 8, version: 1, rows: vec![] });
+        memory.learn(Changed { epoch: 8, version: 1, rows: vec![], dwells: HashMap::new() });
         assert_eq!(memory.ledger_version(), 0);
         assert_eq!(swept(&mut memory, &jobs, Instant::now() + SECOND), ["1-a", "2-b", "3-c"]);
+    }
+
+    #[test]
+    fn a_stored_job_rests_until_its_time_unless_it_changes() {
+        let (mut memory, start) = (Memory::new(SECOND, SECOND * 3600), Instant::now());
+        let digest = crate::lab::Digest::of(b"manifest");
+        let state =
+            JobState::Published { at: SystemTime::now(), prefix: "1-a".into(), manifest_sha256: digest };
+        let learn = |memory: &mut Memory, version, dwell: Duration| {
+            let dwells = HashMap::from([(RelPath::new(&b"1-a"[..]).unwrap(), dwell)]);
+            memory.learn(Changed { epoch: 7, version, rows: vec![row("1-a", state.clone())], dwells });
+        };
+        swept(&mut memory, &[("1-a", 1, 0)], start);
+        learn(&mut memory, 1, SECOND * 600);
+        assert!(swept(&mut memory, &[("1-a", 1, 0)], start + SECOND * 2900).is_empty());
+        assert_eq!(swept(&mut memory, &[("1-a", 1, 1)], start + SECOND * 2900), ["1-a"]);
+        learn(&mut memory, 2, SECOND * 600);
+        assert_eq!(swept(&mut memory, &[("1-a", 1, 1)], start + SECOND * 3100), ["1-a"]);
     }
 
     #[test]

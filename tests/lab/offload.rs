@@ -1,6 +1,6 @@
 //! Finished jobs leave the drone, and are in the store to the last byte; others stay.
 
-use crate::bench::{Bench, gcs, s3};
+use crate::bench::{Bench, gcs, hashes, s3};
 use stage::{Flavour, Server};
 use std::fs;
 
@@ -119,12 +119,14 @@ fn a_clock_that_jumps_ten_days_deletes_nothing_early() {
     bench.finished(&["401-kept"]);
     let clock = bench.path("clock");
     fs::write(&clock, "+0").unwrap();
-    bench.start_with(&[
+    let clock_file = clock.to_str().unwrap().to_owned();
+    let faked = [
         ("LD_PRELOAD", FAKETIME),
-        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_TIMESTAMP_FILE", clock_file.as_str()),
         ("FAKETIME_NO_CACHE", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ]);
+    ];
+    bench.start_with(&faked);
     bench.wait_until_said("verified job=401-kept");
     fs::write(&clock, "+10d").unwrap();
     bench.finished(&["402-later"]);
@@ -134,6 +136,26 @@ fn a_clock_that_jumps_ten_days_deletes_nothing_early() {
     assert!(ten_days_on, "the clock did not jump: the test proves nothing");
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(bench.left(), ["401-kept", "402-later"]);
+    // The clock jumps while no process looks at it.
+    bench.kill();
+    fs::write(&clock, "+400d").unwrap();
+    bench.finished(&["403-latest"]);
+    bench.start_with(&faked);
+    bench.wait_until_said("verified job=403-latest");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(bench.left(), ["401-kept", "402-later", "403-latest"]);
+}
+
+#[test]
+fn a_file_that_appears_while_its_job_is_kept_is_offloaded_at_once() {
+    let mut bench = Bench::new().lane("delete_after = \"1h\"");
+    bench.finished(&["401-kept"]);
+    bench.start();
+    bench.wait_until_said("verified job=401-kept");
+    fs::write(bench.results().join("401-kept/late.log"), "written after the proof").unwrap();
+    bench.wait("a second proof", || bench.said("verified job=401-kept") == 2);
+    let files = hashes(&bench.results().join("401-kept"));
+    assert_eq!(bench.restored("401-kept~2"), files);
 }
 
 #[test]
