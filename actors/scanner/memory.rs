@@ -24,6 +24,8 @@ pub struct Memory {
 struct Known {
     incarnation: Incarnation,
     stamp: (i64, i64),
+    /// The stamp when it was last offered: what changed later may be missing from what was stored.
+    offered: Option<(i64, i64)>,
     wait: Wait,
 }
 
@@ -75,7 +77,7 @@ impl Memory {
                 }
             }
             _ => {
-                let known = Known { incarnation: found.incarnation, stamp, wait: fresh };
+                let known = Known { incarnation: found.incarnation, stamp, offered: None, wait: fresh };
                 self.known.insert(found.path, known);
             }
         }
@@ -104,6 +106,9 @@ impl Memory {
             }
             known.wait = match row.state {
                 JobState::Failed { retry_at } => Wait::Until(retry_at),
+                JobState::Published { .. } if known.offered.is_some_and(|stamp| stamp != known.stamp) => {
+                    Wait::Look { again: Instant::now(), pause: self.first_pause }
+                }
                 JobState::Published { .. } => {
                     let dwell = changed.dwells.get(&row.job).copied().unwrap_or_default();
                     Wait::Kept { until: Instant::now() + self.delete_after.saturating_sub(dwell) }
@@ -151,6 +156,7 @@ impl Memory {
         };
         let next = (pause * 2).min(LONGEST_PAUSE.max(self.first_pause));
         known.wait = Wait::Look { again: now + pause, pause: next };
+        known.offered = Some(known.stamp);
     }
 }
 
@@ -234,6 +240,10 @@ mod tests {
         assert_eq!(swept(&mut memory, &[("1-a", 1, 1)], start + SECOND * 2900), ["1-a"]);
         learn(&mut memory, 2, SECOND * 600);
         assert_eq!(swept(&mut memory, &[("1-a", 1, 1)], start + SECOND * 3100), ["1-a"]);
+        // What changes while the proof is on its way is not in it.
+        memory.see(found("1-a", 1, 2), start + SECOND * 3100);
+        learn(&mut memory, 3, SECOND * 600);
+        assert_eq!(swept(&mut memory, &[("1-a", 1, 2)], Instant::now()), ["1-a"]);
     }
 
     #[test]
