@@ -1,7 +1,10 @@
 //! What the stages of one lane share: the site, the lane's settings, and what is going on in it.
 
+pub mod seats;
+
 use crate::lab::RelPath;
 use crate::site::Site;
+use seats::Seats;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +17,8 @@ pub struct Lane {
     pub site: Arc<Site>,
     /// What the operator said of this lane.
     pub settings: config::Lane,
+    /// Its workers.
+    pub seats: Arc<Seats>,
     /// What is going on, for those who ask.
     pub gauge: Gauge,
 }
@@ -21,7 +26,8 @@ pub struct Lane {
 impl Lane {
     /// A lane at rest.
     pub fn new(site: Arc<Site>, settings: config::Lane) -> Self {
-        Lane { site, settings, gauge: Gauge::default() }
+        let seats = Seats::new(settings.workers);
+        Lane { site, settings, seats, gauge: Gauge::default() }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod resume;
 pub mod rows;
 pub mod schema;
 
+pub use dwell::{Dwelt, RecordDiscarded};
 pub use finished::{Finished, ForgetFinished, RecordFinished};
 pub use jobs::{
     Changed, Changes, DropAttempt, FailAttempt, Forget, History, ListJobs, OpenAttempt, Opened, Quarantine,

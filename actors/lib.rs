@@ -10,6 +10,7 @@
 //!
 //! Beside them:
 //! - `inquirer` asks the hub which jobs have finished
+//! - `disk` watches the disk, and presses when it fills
 //! - `janitor` ends what crashes left behind
 //! - `ledger` what was tried and what came of it; a memory, never the authority
 //! - `console` the control socket and the admin address
@@ -30,6 +31,7 @@
 pub mod audit;
 pub mod completion;
 pub mod console;
+pub mod disk;
 pub mod holds;
 pub mod hub;
 pub mod inquirer;

@@ -87,9 +87,13 @@ pub struct ManifestEntry {
     /// The link's true target in hex, where `target` cannot hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_hex: Option<String>,
-    /// A file's object: where it is, and what identifies its bytes.
+    /// Its object, if it has one: where it is, and what identifies its bytes. A link's and a fifo's is a text that
+    /// says what they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<Object>,
+    /// The operator's lane follows instructions, and these said that it is not to be stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
 }
 
 /// The object that holds a file, as it was verified.
@@ -99,6 +103,9 @@ pub struct Object {
     pub key: String,
     /// SHA-256 of the bytes, taken as they were sent.
     pub sha256: String,
+    /// Size of the object in bytes, where it is not the entry's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     /// The store's ETag of the verified write, if it gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
@@ -172,7 +179,7 @@ impl Manifest {
         let mut last: Option<RelPath> = None;
         for entry in &manifest.entries {
             let path = entry.path()?;
-            if entry.kind == Kind::File && entry.object.is_none() {
+            if entry.kind == Kind::File && entry.object.is_none() && !entry.withheld {
                 return Err(BadManifest::NoObject(path.to_string()));
             }
             if last.as_ref().is_some_and(|last| *last >= path) {
@@ -185,7 +192,7 @@ impl Manifest {
 }
 
 impl ManifestEntry {
-    /// Records an entry as it was in the snapshot, with its object if it is a file.
+    /// Records an entry as it was in the snapshot, with its object if it has one.
     pub fn new(entry: &Entry, object: Option<Object>) -> Self {
         let (path, path_hex) = text_or_hex(entry.path.as_bytes());
         let (target, target_hex) = entry.target.as_deref().map(text_or_hex).unzip();
@@ -203,6 +210,7 @@ impl ManifestEntry {
             target,
             target_hex: target_hex.flatten(),
             object,
+            withheld: false,
         }
     }
 
@@ -265,6 +273,7 @@ mod tests {
         let object = Object {
             key: "p/1-a/x".into(),
             sha256: Digest::of(b"x").to_string(),
+            size: None,
             etag: None,
             version: None,
             proof: "read-back".into(),

@@ -11,21 +11,23 @@
 pub mod attempt;
 pub mod backlog;
 pub mod claim;
+pub mod instructions;
 pub mod names;
 pub mod plan;
+pub mod stored;
 
 use crate::completion::CompleteJob;
 use crate::lane::Lane;
 use crate::uploader::UploadJob;
 use actix::prelude::*;
 use backlog::Backlog;
+use config::Order;
 use kernel::Next;
 use plan::Plan;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// While jobs wait, free seats are looked for so often.
 const TICK: Duration = Duration::from_millis(50);
@@ -39,17 +41,16 @@ pub struct PlanJob(pub CompleteJob);
 pub struct Planner {
     lane: Arc<Lane>,
     backlog: Backlog,
-    seats: Arc<Semaphore>,
     ready: VecDeque<Plan>,
     ticking: bool,
     uploaders: Next<UploadJob>,
 }
 
 impl Planner {
-    /// Keeps as many jobs under way as `seats` has permits, and hands them to `uploaders`.
-    pub fn new(lane: Arc<Lane>, seats: Arc<Semaphore>, uploaders: Next<UploadJob>) -> Self {
+    /// Keeps as many jobs under way as the lane has seats, and hands them to `uploaders`.
+    pub fn new(lane: Arc<Lane>, uploaders: Next<UploadJob>) -> Self {
         let backlog = Backlog::new(lane.settings.order);
-        Planner { lane, backlog, seats, ready: VecDeque::new(), ticking: false, uploaders }
+        Planner { lane, backlog, ready: VecDeque::new(), ticking: false, uploaders }
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
@@ -59,8 +60,10 @@ impl Planner {
                 break;
             }
         }
+        let pressing = self.lane.site.disk.pressing();
+        self.backlog.order_by(if pressing { Order::Largest } else { self.lane.settings.order });
         while !self.lane.gauge.paused.load(Relaxed) && !self.backlog.is_empty() {
-            let Ok(seat) = self.seats.clone().try_acquire_owned() else { break };
+            let Some(seat) = self.lane.seats.take() else { break };
             let Some(job) = self.backlog.pop() else { break };
             let lane = self.lane.clone();
             let planning = self.lane.site.spawn(async move {

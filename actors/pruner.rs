@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! verifier --PruneJob(Proof)--> pruner --> (the directory is gone)
+//! completion --PlanJob--> pruner --> (the same, in a lane that was told to store nothing: `discard`)
 //! ```
 //!
 //! The directory is the truth: what is no longer there has been pruned. A job that changed after its
 //! proof, that is still inside `delete_after`, or whose proof cannot be repeated now, is left alone; the
-//! next sweep finds it again. This is the only file from which a result's deletion starts.
+//! next sweep finds it again. This room is the only one in which a result's deletion starts.
 
 pub mod again;
 pub mod budget;
+pub mod discard;
 pub mod note;
 
 use crate::lane::Lane;
@@ -48,6 +50,8 @@ pub enum Pruned {
     Unrecorded,
     /// Left until a person allows more deletions.
     OverBudget,
+    /// Left: the drone deletes nothing.
+    Shadow,
 }
 
 /// Why a job could not be pruned. It is still there, whole, in its place or in the trash.
@@ -133,6 +137,9 @@ impl PruneError {
 /// [`PruneError`]; the job is still there.
 pub async fn prune(proof: &Proof) -> Result<Pruned, PruneError> {
     let lane = &proof.attempt().lane;
+    if lane.site.shadow {
+        return Ok(Pruned::Shadow);
+    }
     let Some(dwell) = proof.dwell() else {
         return Ok(Pruned::Unrecorded);
     };
@@ -190,9 +197,15 @@ fn deleted(removed: Removed) -> Pruned {
 /// Ends what a crash left in the trash: what the store still proves is deleted, the rest is put back.
 pub async fn finish(lane: &Arc<Lane>, trashed: Trashed) -> Result<Pruned, PruneError> {
     let site = lane.site.clone();
+    if site.shadow {
+        return put_back(site, trashed, "shadow mode deletes nothing").await;
+    }
     let Some(note) = Note::from_bytes(trashed.note()) else {
         return put_back(site, trashed, "its note cannot be read").await;
     };
+    if note.is_unstored() {
+        return put_back(site, trashed, "its lane decides about it anew").await;
+    }
     let found = crate::planner::claim::published(lane, &note.prefix).await;
     let published = match found {
         Ok(Some(published))

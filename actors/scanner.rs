@@ -61,7 +61,8 @@ impl Scanner {
         rescan: Duration,
         completion: Next<CheckJob>,
     ) -> Self {
-        let memory = Memory::new(rescan, lane.settings.delete_after);
+        let keep = (!lane.site.shadow).then_some(lane.settings.delete_after);
+        let memory = Memory::new(rescan, keep);
         Scanner {
             lane,
             sweeps: Sweep::new(patterns),

@@ -1,5 +1,6 @@
 //! What all stages of a drone work on: its results directory, its store, its ledger, its clock.
 
+use crate::disk::Disk;
 use crate::holds::Holds;
 use crate::inquirer::HubTrouble;
 use crate::inquirer::inquiries::Inquiries;
@@ -62,6 +63,10 @@ pub struct Site {
     pub hub_trouble: HubTrouble,
     /// The jobs that the hub is asked about.
     pub inquiries: Inquiries,
+    /// How full the disk is.
+    pub disk: Disk,
+    /// Everything is done but the deleting.
+    pub shadow: bool,
 }
 
 impl Site {

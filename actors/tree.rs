@@ -14,7 +14,7 @@ pub mod walk;
 
 pub use job::{JobDir, OpenError};
 pub use remove::Removed;
-pub use root::Root;
+pub use root::{Root, Space};
 pub use sweep::{Found, Patterns, Sweep, Swept};
 pub use trash::{Trash, Trashed};
 pub use walk::{Difference, Limits, Snapshot, changes};

@@ -73,14 +73,14 @@ impl Handler<UploadJob> for Uploader {
 /// Sends a job within the lane's time. `None`: it failed, and the ledger says why.
 pub async fn upload(mut plan: Plan) -> Option<Receipt> {
     let limit = plan.attempt.lane.settings.timeout;
-    plan.attempt.lane.site.watch.planned(plan.attempt.job(), plan.snapshot.files, plan.snapshot.bytes);
+    let (files, bytes) = plan.volume();
+    plan.attempt.lane.site.watch.planned(plan.attempt.job(), files, bytes);
     let ended =
         tokio::time::timeout(limit, transfer(&plan)).await.unwrap_or(Err(UploadError::TimedOut(limit)));
     match ended {
         Ok(sent) => {
             let (job, attempt) = (plan.attempt.job(), plan.attempt.number);
             if plan.claimed.published.is_none() {
-                let (files, bytes) = (plan.snapshot.files, plan.snapshot.bytes);
                 info!(%job, lane = %plan.attempt.lane.settings.name, attempt, files, bytes, "uploaded");
             }
             // The worker is free for the next job while this one is verified.

@@ -8,6 +8,7 @@
 //! |  |- inquirer        worker         asks the hub which jobs have finished, if there is a hub
 //! |  `- lanes           one_for_one
 //! |     `- <lane>       one_for_one    pruner, verifier, uploaders (a pool), planner, completion, scanner
+//! |- disk               worker         more workers while the disk is full
 //! `- console            worker         the control socket and the admin address
 //! ```
 //!
@@ -16,6 +17,7 @@
 use crate::house::House;
 use actors::completion::Completion;
 use actors::console::Console;
+use actors::disk::DiskWatch;
 use actors::inquirer::Inquirer;
 use actors::janitor::Janitor;
 use actors::lane::Lane;
@@ -28,12 +30,13 @@ use actors::uploader::Uploader;
 use actors::verifier::Verifier;
 use kernel::{ChildRef, ChildSpec, PoolRef};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
 
 /// The whole tree of one drone.
 pub fn tree(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
-    ChildSpec::supervisor("root", house.levels().root, move || vec![console(&built), offload(&built)])
+    ChildSpec::supervisor("root", house.levels().root, move || {
+        vec![console(&built), disk(&built), offload(&built)]
+    })
 }
 
 fn offload(house: &Arc<House>) -> ChildSpec {
@@ -72,6 +75,12 @@ fn console(house: &Arc<House>) -> ChildSpec {
     house.worker(ChildSpec::worker("console", &ChildRef::vacant(), make))
 }
 
+fn disk(house: &Arc<House>) -> ChildSpec {
+    let (lanes, settings) = (house.lanes.clone(), house.config.disk.clone());
+    let make = move |_| DiskWatch::new(lanes.clone(), settings.clone());
+    house.worker(ChildSpec::worker("disk", &ChildRef::vacant(), make))
+}
+
 fn lanes(house: &Arc<House>) -> ChildSpec {
     let (policy, built) = (house.levels().lanes, house.clone());
     let children = move || (0..built.lanes.len()).filter_map(|index| lane(&built, index)).collect();
@@ -92,8 +101,7 @@ fn stages(house: &Arc<House>, lane: &Arc<Lane>, index: usize) -> Vec<ChildSpec> 
     let uploaders = PoolRef::<Uploader>::vacant();
     let planner = ChildRef::<Planner>::vacant();
     let completion = ChildRef::<Completion>::vacant();
-    let seats = Arc::new(Semaphore::new(lane.settings.workers));
-    let (_, workers) = watch::channel(lane.settings.workers);
+    let workers = lane.seats.most();
     let (pool, treat) = (house.levels().pool, {
         let house = house.clone();
         move |spec| house.worker(spec)
@@ -114,10 +122,12 @@ fn stages(house: &Arc<House>, lane: &Arc<Lane>, index: usize) -> Vec<ChildSpec> 
     };
     let plan = {
         let (lane, next) = (lane.clone(), uploaders.next());
-        move |_| Planner::new(lane.clone(), seats.clone(), next.clone())
+        move |_| Planner::new(lane.clone(), next.clone())
     };
     let complete = {
-        let (lane, next) = (lane.clone(), planner.next());
+        // A lane that is told to store nothing has nothing to plan.
+        let next = if lane.settings.delete_only { pruner.next() } else { planner.next() };
+        let lane = lane.clone();
         move |_| Completion::new(lane.clone(), next.clone())
     };
     let scan = {

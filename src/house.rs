@@ -2,6 +2,7 @@
 
 use actors::console::Places;
 use actors::console::desk::Desk;
+use actors::disk::Disk;
 use actors::holds::Holds;
 use actors::hub::{Hub, HubError};
 use actors::inquirer::HubTrouble;
@@ -110,6 +111,8 @@ impl House {
             trouble: Trouble::default(),
             hub_trouble: HubTrouble::default(),
             inquiries: Inquiries::default(),
+            disk: Disk::default(),
+            shadow: config.drone.mode == config::Mode::Shadow,
         });
         let lanes: Vec<Arc<Lane>> =
             config.lanes.iter().map(|lane| Arc::new(Lane::new(site.clone(), lane.clone()))).collect();
@@ -122,7 +125,6 @@ impl House {
             lanes: lanes.clone(),
             census: OnceLock::new(),
             started: SystemTime::now(),
-            disk_high: config.disk.high.0,
         });
         Ok(Arc::new(House {
             config: config.clone(),

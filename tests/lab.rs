@@ -33,3 +33,5 @@ mod lies;
 mod offload;
 #[path = "lab/resume.rs"]
 mod resume;
+#[path = "lab/takeover.rs"]
+mod takeover;

@@ -4,6 +4,7 @@ use super::status::{
     ActorStatus, AttemptStatus, DiskStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus,
     UnderWay,
 };
+use crate::disk::used;
 use crate::inquirer::inquiries::Asked;
 use crate::lab::{RelPath, hex};
 use crate::lane::Lane;
@@ -29,8 +30,6 @@ pub struct Desk {
     pub census: OnceLock<Census>,
     /// When the process began.
     pub started: SystemTime,
-    /// The share of the disk in use, in percent, from which on it counts as full.
-    pub disk_high: u8,
 }
 
 impl Desk {
@@ -88,7 +87,8 @@ impl Desk {
                     });
                     LaneStatus {
                         name: lane.settings.name.clone(),
-                        workers: lane.settings.workers,
+                        workers: lane.seats.size(),
+                        special: special(&lane.settings, site.shadow),
                         found: lane.gauge.found.load(Relaxed),
                         backlog: lane.gauge.backlog.load(Relaxed),
                         backlog_bytes: lane.gauge.backlog_bytes.load(Relaxed),
@@ -116,20 +116,19 @@ impl Desk {
                 "dronekeeper quarantine ls",
             );
         }
-        let disk = site.root.space().map(|(total, free)| DiskStatus {
+        let disk = site.root.space().map(|space| DiskStatus {
             path: site.root.path().display().to_string(),
-            total,
-            free,
+            total: space.bytes,
+            free: space.bytes_free,
+            inodes: space.inodes,
+            inodes_free: space.inodes_free,
+            used_percent: used(&space),
+            pressing: site.disk.pressing(),
+            full_in: site.disk.full_in().map(|left| left.as_secs()),
         });
-        if let Some(disk) = disk.as_ref().filter(|disk| disk.total > 0) {
-            let used = 100 - disk.free.saturating_mul(100) / disk.total;
-            if used >= self.disk_high.into() {
-                problem(
-                    "disk",
-                    format!("{} is {used} % full", disk.path),
-                    "dronekeeper jobs; is something held?",
-                );
-            }
+        if let Some(disk) = disk.as_ref().filter(|disk| disk.pressing) {
+            let text = format!("{} is {} % full", disk.path, disk.used_percent);
+            problem("disk", text, "dronekeeper jobs; is something held?");
         }
         let children = self.census.get().map(Census::children).unwrap_or_default();
         let actors: Vec<ActorStatus> = children
@@ -290,7 +289,11 @@ impl Desk {
             JobState::Published { at, prefix, .. } => {
                 let keep = self.lanes.iter().find(|lane| lane.settings.name == row.lane);
                 let keep = keep.map_or(Duration::ZERO, |lane| lane.settings.delete_after);
-                (format!("proven; deleted here after {}", rfc3339(*at + keep)), Some(prefix.clone()))
+                let next = match self.site.shadow {
+                    true => "proven; kept: shadow mode".to_owned(),
+                    false => format!("proven; deleted here after {}", rfc3339(*at + keep)),
+                };
+                (next, Some(prefix.clone()))
             }
             JobState::Quarantined { reason } => (format!("a person decides: {reason}"), None),
             JobState::Pruned { at, prefix } => {
@@ -328,6 +331,17 @@ fn unanswered(asked: Asked) -> JobStatus {
         next,
         prefix: None,
     }
+}
+
+/// What the operator asked for that weakens the rule that everything is stored before it is deleted, and what
+/// strengthens it.
+fn special(lane: &config::Lane, shadow: bool) -> Vec<String> {
+    let said = [
+        (shadow, "shadow mode: deletes nothing"),
+        (lane.delete_only, "deletes finished results without storing them"),
+        (lane.honour_instructions, "honours instructions not to store results"),
+    ];
+    said.iter().filter(|(is, _)| *is).map(|(_, text)| (*text).to_owned()).collect()
 }
 
 fn seconds(time: SystemTime) -> i64 {

@@ -49,7 +49,10 @@ impl StoreStatus {
 #[allow(missing_docs)]
 pub struct LaneStatus {
     pub name: String,
+    /// As many as there may be under way now.
     pub workers: usize,
+    /// What is not as usual in this lane because the operator says so.
+    pub special: Vec<String>,
     pub found: usize,
     pub backlog: usize,
     pub backlog_bytes: u64,
@@ -85,8 +88,19 @@ pub struct ActorStatus {
 #[allow(missing_docs)]
 pub struct DiskStatus {
     pub path: String,
+    /// Its size in bytes.
     pub total: u64,
+    /// Bytes that are left.
     pub free: u64,
+    /// 0 where the file system has no fixed number.
+    pub inodes: u64,
+    pub inodes_free: u64,
+    /// Of bytes or inodes, whichever is higher.
+    pub used_percent: u8,
+    /// More workers, and the largest job first, until there is room again.
+    pub pressing: bool,
+    /// Seconds until it is full, if it goes on as in the last hour.
+    pub full_in: Option<u64>,
 }
 
 /// Something that is not as it should be, and what one can do.

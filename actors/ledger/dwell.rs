@@ -4,8 +4,9 @@
 //! `CLOCK_BOOTTIME` says has passed within one boot of the machine. Between two boots nothing is counted, and
 //! up to a minute before a power cut is lost: a job stays longer for it, never shorter.
 
-use super::Books;
+use super::{Books, LedgerError, Work};
 use crate::lab::{Digest, RelPath};
+use actix::Message;
 use rusqlite::{OptionalExtension, params};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
@@ -65,6 +66,36 @@ fn sum(first: &[u8], second: &[u8], numbers: [i64; 2]) -> i64 {
     let mut sum = crc32c::crc32c(&(first.len() as u64).to_le_bytes());
     sum = crc32c::crc32c_append(crc32c::crc32c_append(sum, first), second);
     i64::from(numbers.iter().fold(sum, |sum, number| crc32c::crc32c_append(sum, &number.to_le_bytes())))
+}
+
+/// Asks for how long a job has been there that is stored nowhere; `of` says which directory it is.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Duration, LedgerError>")]
+#[allow(missing_docs)]
+pub struct Dwelt {
+    pub job: RelPath,
+    pub of: Digest,
+}
+
+impl Work for Dwelt {
+    type Output = Duration;
+
+    fn run(&self, books: &Books<'_>) -> rusqlite::Result<Duration> {
+        dwell(books, &self.job, &self.of)
+    }
+}
+
+/// Writes down that a job that was stored nowhere is gone.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), LedgerError>")]
+pub struct RecordDiscarded(pub RelPath);
+
+impl Work for RecordDiscarded {
+    type Output = ();
+
+    fn run(&self, books: &Books<'_>) -> rusqlite::Result<()> {
+        forget(books, &self.0)
+    }
 }
 
 /// How long this job has stood in the store with this manifest; the count begins when it is first asked for.

@@ -22,6 +22,14 @@ impl Backlog {
         Backlog { order, jobs: BTreeMap::new(), bytes: 0 }
     }
 
+    /// From now on jobs leave in this order.
+    pub fn order_by(&mut self, order: Order) {
+        if self.order != order {
+            let Backlog { jobs, .. } = std::mem::replace(self, Backlog::new(order));
+            jobs.into_values().for_each(|job| self.push(job));
+        }
+    }
+
     /// Takes a job in; the last in order is let go when there are too many.
     pub fn push(&mut self, job: CompleteJob) {
         let weight = match self.order {
@@ -82,6 +90,19 @@ mod tests {
         let names = std::iter::from_fn(|| backlog.pop()).map(|job| job.job().to_string()).collect();
         assert_eq!(backlog.bytes(), 0);
         names
+    }
+
+    #[test]
+    fn the_order_changes_with_jobs_waiting() {
+        let holds = Holds::default();
+        let mut backlog = Backlog::new(Order::Oldest);
+        for (name, age, bytes) in [("1-a", 2, 50), ("2-b", 1, 10)] {
+            let hold = holds.take(&RelPath::new(name.as_bytes()).unwrap()).unwrap();
+            backlog.push(CompleteJob::sample(hold, UNIX_EPOCH + Duration::from_secs(age), bytes));
+        }
+        backlog.order_by(Order::Largest);
+        assert_eq!((backlog.len(), backlog.bytes()), (2, 60));
+        assert_eq!(backlog.pop().unwrap().job().to_string(), "1-a");
     }
 
     #[test]

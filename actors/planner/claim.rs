@@ -3,6 +3,7 @@
 //! A name may be taken: by a job whose number was given out again, by another drone, by a program that
 //! knows no claims. Nothing of theirs is overwritten; the job goes to `NAME~2`, `NAME~3`, … instead.
 
+use super::instructions::Withheld;
 use super::names::{claim_key, job_prefix, manifest_key};
 use crate::lab::RelPath;
 use crate::lane::Lane;
@@ -62,6 +63,7 @@ pub async fn claim(
     job: &RelPath,
     claim: &Claim,
     snapshot: &Snapshot,
+    withheld: &Withheld,
 ) -> Result<Claimed, ClaimError> {
     let store = &lane.site.store;
     let bytes = Bytes::from(serde_json::to_vec(claim)?);
@@ -91,7 +93,7 @@ pub async fn claim(
             taken(lane, job, &prefix, "the manifest there is of another job");
             continue;
         }
-        if describes(&published.manifest, snapshot) {
+        if describes(&published.manifest, snapshot, withheld) {
             return Ok(Claimed { prefix, standing, published: Some(published), inherited });
         }
         // Our own earlier result, and the job has changed since: what did not change is already safe.
@@ -111,11 +113,13 @@ pub async fn published(lane: &Lane, prefix: &str) -> Result<Option<Published>, C
     Ok(Some(Published { manifest: Arc::new(manifest), bytes }))
 }
 
-/// Does the manifest list exactly what the snapshot saw?
-pub fn describes(manifest: &Manifest, snapshot: &Snapshot) -> bool {
+/// Does the manifest list exactly what the snapshot saw, and lack no more than what is withheld?
+fn describes(manifest: &Manifest, snapshot: &Snapshot, withheld: &Withheld) -> bool {
     manifest.entries.len() == snapshot.entries.len()
-        && std::iter::zip(&manifest.entries, &snapshot.entries)
-            .all(|(stored, seen)| stored.entry().is_ok_and(|stored| stored.same(seen)))
+        && std::iter::zip(&manifest.entries, &snapshot.entries).all(|(stored, seen)| {
+            stored.withheld == withheld.covers(&seen.path)
+                && stored.entry().is_ok_and(|stored| stored.same(seen))
+        })
 }
 
 fn unchanged(manifest: &Manifest, snapshot: &Snapshot, inherited: &mut HashMap<RelPath, Object>) {

@@ -2,17 +2,19 @@
 
 use super::attempt::Attempt;
 use super::claim::{self, ClaimError, Claimed};
+use super::instructions::{self, InstructionError, Withheld};
 use super::names::object_key;
+use super::stored::{self, Source};
 use crate::completion::CompleteJob;
 use crate::lab::{Entry, Kind, RelPath};
 use crate::lane::Lane;
+use crate::lane::seats::Seat;
 use crate::ledger::{FailureClass, ResumeMaterial, Resumed};
 use crate::manifest::{Claim, FORMAT};
 use crate::shown::chain;
 use crate::tree::{JobDir, Limits, Snapshot, TreeError};
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// What one upload moves: every entry of the job as the snapshot saw it, and where it goes.
 ///
@@ -24,10 +26,12 @@ pub struct Plan {
     pub(crate) dir: Arc<JobDir>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) claimed: Claimed,
+    /// What the job's instructions say is not to be stored.
+    pub(crate) withheld: Withheld,
     /// What an earlier attempt left behind; a memory that is checked against the store.
     pub(crate) resumed: Resumed,
     /// The lane's worker that this plan occupies, until dropped; `None` outside the daemon.
-    seat: Option<OwnedSemaphorePermit>,
+    seat: Option<Seat>,
 }
 
 impl Plan {
@@ -43,7 +47,21 @@ impl Plan {
 
     /// The key of an entry's object.
     pub fn key(&self, entry: &Entry) -> String {
-        object_key(&self.claimed.prefix, &entry.path)
+        object_key(&self.claimed.prefix, &stored::path(entry, &self.withheld))
+    }
+
+    /// Where the bytes of an entry's object come from.
+    pub fn source(&self, entry: &Entry) -> Source {
+        stored::source(entry, &self.withheld)
+    }
+
+    /// Number and bytes of the files that are stored.
+    pub fn volume(&self) -> (u64, u64) {
+        if self.withheld.is_empty() {
+            return (self.snapshot.files, self.snapshot.bytes);
+        }
+        let files = self.snapshot.entries.iter().filter(|entry| self.source(entry) == Source::File);
+        files.fold((0, 0), |(files, bytes), entry| (files + 1, bytes + entry.size))
     }
 }
 
@@ -59,6 +77,8 @@ pub enum PlanError {
     Replaced,
     #[error("cannot read the job's directory: the reader died")]
     Reader(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Instructions(#[from] InstructionError),
     #[error("something is mounted at {0}: unmount it, then `dronekeeper quarantine release`")]
     Mounted(RelPath),
 }
@@ -69,22 +89,31 @@ impl PlanError {
         match self {
             PlanError::Claim(ClaimError::Store(error)) => error.class(),
             PlanError::Claim(_) => FailureClass::Precondition,
-            PlanError::Tree(_) | PlanError::Reader(_) | PlanError::Mounted(_) => FailureClass::Io,
-            PlanError::Replaced => FailureClass::ChangedSource,
+            PlanError::Tree(_)
+            | PlanError::Reader(_)
+            | PlanError::Mounted(_)
+            | PlanError::Instructions(InstructionError::Unreadable(..) | InstructionError::Malformed(_)) => {
+                FailureClass::Io
+            }
+            PlanError::Instructions(InstructionError::Changed(_)) | PlanError::Replaced => {
+                FailureClass::ChangedSource
+            }
         }
     }
 }
 
 /// Begins an attempt and plans it. `None`: the job was parked, or the failure is in the ledger.
-pub async fn plan(lane: &Arc<Lane>, job: CompleteJob, seat: Option<OwnedSemaphorePermit>) -> Option<Plan> {
+pub async fn plan(lane: &Arc<Lane>, job: CompleteJob, seat: Option<Seat>) -> Option<Plan> {
     let (incarnation, finished_at) = (job.incarnation().clone(), job.finished_at());
     let attempt = Attempt::begin(lane.clone(), incarnation, job.into_hold()).await.ok()?;
     match prepare(&attempt).await {
-        Ok((dir, snapshot, claimed, resumed)) => {
-            Some(Plan { attempt, finished_at, dir, snapshot, claimed, resumed, seat })
+        Ok(Prepared { dir, snapshot, withheld, claimed, resumed }) => {
+            Some(Plan { attempt, finished_at, dir, snapshot, withheld, claimed, resumed, seat })
         }
         Err(
-            error @ (PlanError::Mounted(_) | PlanError::Tree(TreeError::TooDeep(..) | TreeError::TooMany(_))),
+            error @ (PlanError::Mounted(_)
+            | PlanError::Instructions(InstructionError::Malformed(_))
+            | PlanError::Tree(TreeError::TooDeep(..) | TreeError::TooMany(_))),
         ) => {
             // Time changes nothing here: a person does.
             attempt.park(chain(&error)).await;
@@ -97,17 +126,26 @@ pub async fn plan(lane: &Arc<Lane>, job: CompleteJob, seat: Option<OwnedSemaphor
     }
 }
 
-type Prepared = (Arc<JobDir>, Arc<Snapshot>, Claimed, Resumed);
+/// What a plan is made of.
+struct Prepared {
+    dir: Arc<JobDir>,
+    snapshot: Arc<Snapshot>,
+    withheld: Withheld,
+    claimed: Claimed,
+    resumed: Resumed,
+}
 
 async fn prepare(attempt: &Attempt) -> Result<Prepared, PlanError> {
     let (lane, job) = (&attempt.lane, attempt.job());
     let (root, path) = (lane.site.root.clone(), job.clone());
-    let read = move || -> Result<_, TreeError> {
+    let honour = lane.settings.honour_instructions;
+    let read = move || -> Result<_, PlanError> {
         let dir = root.job(&path)?;
         let snapshot = dir.snapshot(&Limits::default())?;
-        Ok((Arc::new(dir), Arc::new(snapshot)))
+        let withheld = if honour { instructions::withheld(&dir, &snapshot)? } else { Withheld::default() };
+        Ok((Arc::new(dir), Arc::new(snapshot), withheld))
     };
-    let (dir, snapshot) = lane.site.io.spawn_blocking(read).await??;
+    let (dir, snapshot, withheld) = lane.site.io.spawn_blocking(read).await??;
     if *dir.incarnation() != attempt.incarnation {
         return Err(PlanError::Replaced);
     }
@@ -121,7 +159,7 @@ async fn prepare(attempt: &Attempt) -> Result<Prepared, PlanError> {
         job: job.to_string(),
         incarnation: attempt.incarnation.clone(),
     };
-    let claimed = claim::claim(lane, job, &claim, &snapshot).await?;
+    let claimed = claim::claim(lane, job, &claim, &snapshot, &withheld).await?;
     let again = claimed.published.is_none() && !claimed.standing.is_empty();
     if again {
         lane.site.store.tidy(&claimed.prefix).await;
@@ -130,5 +168,5 @@ async fn prepare(attempt: &Attempt) -> Result<Prepared, PlanError> {
         true => lane.site.ledger(ResumeMaterial(job.clone())).await.unwrap_or_default(),
         false => Resumed::default(),
     };
-    Ok((dir, snapshot, claimed, resumed))
+    Ok(Prepared { dir, snapshot, withheld, claimed, resumed })
 }

@@ -1,8 +1,7 @@
 //! The proof, repeated just before a deletion: the manifest as it stands, the objects as they are.
 
-use crate::lab::Kind;
 use crate::ledger::FailureClass;
-use crate::manifest::{LARGEST, Manifest};
+use crate::manifest::{LARGEST, Manifest, ManifestEntry};
 use crate::planner::claim::ClaimError;
 use crate::planner::names::manifest_key;
 use crate::store::Store;
@@ -48,12 +47,8 @@ pub async fn prove_again(store: &Store, manifest: &Manifest, bytes: &Bytes) -> R
 
 /// The objects that a manifest lists.
 pub fn objects(manifest: &Manifest) -> Vec<Sent> {
-    let files = manifest.entries.iter().enumerate().filter(|(_, entry)| entry.kind == Kind::File);
-    files
-        .filter_map(|(index, entry)| {
-            let object = entry.object.clone()?;
-            let proven = object.proof != "read-back";
-            Some(Sent { index, object, size: entry.size, proven })
-        })
-        .collect()
+    let stored = |(index, entry): (usize, &ManifestEntry)| {
+        Some(Sent::standing(index, entry.object.as_ref()?, entry.size))
+    };
+    manifest.entries.iter().enumerate().filter_map(stored).collect()
 }

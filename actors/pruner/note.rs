@@ -1,6 +1,6 @@
 //! What is written beside a job in the trash, and into the deletion log: what is deleted, and why it may be.
 
-use crate::lab::{Digest, Entry};
+use crate::lab::{Digest, Entry, RelPath};
 use crate::manifest::Manifest;
 use crate::verifier::Proof;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ pub struct Note {
     pub job: String,
     /// The lane that it went through.
     pub lane: String,
-    /// Where its objects are.
+    /// Where its objects are; empty if there are none, by the operator's order.
     pub prefix: String,
     /// SHA-256 of the manifest's bytes.
     pub manifest_sha256: String,
@@ -30,6 +30,17 @@ impl Note {
             manifest_sha256: Digest::of(proof.manifest_bytes()).to_string(),
             attempt: proof.attempt().id.to_string(),
         }
+    }
+
+    /// The note of a job that is stored nowhere, because its lane's operator said so.
+    pub fn unstored(job: &RelPath, lane: &str) -> Self {
+        let (prefix, manifest_sha256, attempt) = (String::new(), String::new(), String::new());
+        Note { job: job.to_string(), lane: lane.to_owned(), prefix, manifest_sha256, attempt }
+    }
+
+    /// Is it of such a job?
+    pub fn is_unstored(&self) -> bool {
+        self.manifest_sha256.is_empty()
     }
 
     /// The bytes that lie beside the job.

@@ -14,7 +14,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Memory {
     first_pause: Duration,
-    delete_after: Duration,
+    keep: Option<Duration>,
     known: HashMap<RelPath, Known>,
     /// Which ledger was last heard, and up to which of its versions.
     heard: Option<(u64, u64)>,
@@ -36,16 +36,17 @@ enum Wait {
     Look { again: Instant, pause: Duration },
     /// The ledger gives the time of a retry.
     Until(SystemTime),
-    /// Stored, and kept until the end of `delete_after`, unless it changes.
-    Kept { until: Instant },
+    /// Stored, and kept until the end of `delete_after`, or for ever, unless it changes.
+    Kept { until: Option<Instant> },
     /// In quarantine: a person decides.
     Person,
 }
 
 impl Memory {
-    /// Knows nothing yet. `first_pause` is the shortest time between two looks at the same job.
-    pub fn new(first_pause: Duration, delete_after: Duration) -> Self {
-        Memory { first_pause, delete_after, known: HashMap::new(), heard: None }
+    /// Knows nothing yet. `first_pause` is the shortest time between two looks at the same job; `keep` how long a
+    /// stored one is kept, `None` for ever.
+    pub fn new(first_pause: Duration, keep: Option<Duration>) -> Self {
+        Memory { first_pause, keep, known: HashMap::new(), heard: None }
     }
 
     /// How many directories there are.
@@ -111,7 +112,8 @@ impl Memory {
                 }
                 JobState::Published { .. } => {
                     let dwell = changed.dwells.get(&row.job).copied().unwrap_or_default();
-                    Wait::Kept { until: Instant::now() + self.delete_after.saturating_sub(dwell) }
+                    let left = self.keep.map(|keep| keep.saturating_sub(dwell));
+                    Wait::Kept { until: left.and_then(|left| Instant::now().checked_add(left)) }
                 }
                 JobState::Quarantined { .. } => Wait::Person,
                 JobState::Attempting => continue,
@@ -125,7 +127,7 @@ impl Memory {
         let due = |known: &Known| match known.wait {
             Wait::Look { again, .. } => again <= now,
             Wait::Until(time) => time <= wall,
-            Wait::Kept { until } => until <= now,
+            Wait::Kept { until } => until.is_some_and(|until| until <= now),
             Wait::Person => false,
         };
         let mut jobs: Vec<(&RelPath, &Known)> =
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_job_is_looked_at_less_and_less() {
-        let (mut memory, start) = (Memory::new(SECOND, SECOND), Instant::now());
+        let (mut memory, start) = (Memory::new(SECOND, Some(SECOND)), Instant::now());
         let looks: Vec<u64> = (0..40)
             .filter(|second| !swept(&mut memory, &[("1-a", 1, 0)], start + SECOND * *second).is_empty())
             .map(u64::from)
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_changed_or_replaced_job_is_looked_at_at_once() {
-        let (mut memory, start) = (Memory::new(SECOND, SECOND), Instant::now());
+        let (mut memory, start) = (Memory::new(SECOND, Some(SECOND)), Instant::now());
         swept(&mut memory, &[("1-a", 1, 0)], start);
         assert!(swept(&mut memory, &[("1-a", 1, 0)], start).is_empty());
         assert_eq!(swept(&mut memory, &[("1-a", 1, 5)], start), ["1-a"]);
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_ledger_decides_when_a_failed_or_quarantined_job_is_due() {
-        let (mut memory, start) = (Memory::new(SECOND, SECOND), Instant::now());
+        let (mut memory, start) = (Memory::new(SECOND, Some(SECOND)), Instant::now());
         let jobs = [("1-a", 1, 0), ("2-b", 1, 0), ("3-c", 1, 0)];
         swept(&mut memory, &jobs, start);
         let later = SystemTime::now() + SECOND * 3600;
@@ -226,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_stored_job_rests_until_its_time_unless_it_changes() {
-        let (mut memory, start) = (Memory::new(SECOND, SECOND * 3600), Instant::now());
+        let (mut memory, start) = (Memory::new(SECOND, Some(SECOND * 3600)), Instant::now());
         let digest = crate::lab::Digest::of(b"manifest");
         let state =
             JobState::Published { at: SystemTime::now(), prefix: "1-a".into(), manifest_sha256: digest };
@@ -248,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_forgotten() {
-        let (mut memory, start) = (Memory::new(SECOND, SECOND), Instant::now());
+        let (mut memory, start) = (Memory::new(SECOND, Some(SECOND)), Instant::now());
         swept(&mut memory, &[("1-a", 1, 0), ("2-b", 1, 0)], start);
         memory.forget(&RelPath::new(&b"1-a"[..]).unwrap());
         assert_eq!(memory.len(), 1);

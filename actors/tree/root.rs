@@ -58,11 +58,27 @@ impl Root {
         JobDir::open(self.fd.as_fd(), path)
     }
 
-    /// The size and the free space of its file system, in bytes.
-    pub fn space(&self) -> Option<(u64, u64)> {
+    /// What its file system has, and has left.
+    pub fn space(&self) -> Option<Space> {
         let now = rustix::fs::fstatvfs(&self.fd).ok()?;
-        Some((now.f_blocks.saturating_mul(now.f_frsize), now.f_bavail.saturating_mul(now.f_frsize)))
+        Some(Space {
+            bytes: now.f_blocks.saturating_mul(now.f_frsize),
+            bytes_free: now.f_bavail.saturating_mul(now.f_frsize),
+            inodes: now.f_files,
+            inodes_free: now.f_favail,
+        })
     }
+}
+
+/// What a file system has, and has left for this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Space {
+    pub bytes: u64,
+    pub bytes_free: u64,
+    /// 0 where the file system has no fixed number.
+    pub inodes: u64,
+    pub inodes_free: u64,
 }
 
 impl AsFd for Root {

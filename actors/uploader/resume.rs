@@ -12,6 +12,7 @@ use crate::lane::Lane;
 use crate::ledger::{ForgetUpload, ObjectRow, PartRow, SaveObjects, SaveParts, SaveUpload, UploadRow};
 use crate::manifest::Object;
 use crate::planner::plan::Plan;
+use crate::planner::stored::Source;
 use crate::tree::Snapshot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,16 +108,17 @@ impl Notes {
         for (index, entry) in plan.snapshot.entries.iter().enumerate() {
             let proven =
                 published.get(&entry.path).copied().or_else(|| plan.claimed.inherited.get(&entry.path));
-            let object = match (entry.kind, proven) {
-                (Kind::File, Some(object)) => Some(object.clone()),
-                (Kind::File, None) => rows.get(&entry.path).and_then(|row| noted(plan, entry, row)),
+            let object = match (plan.source(entry), proven) {
+                (Source::File | Source::Text(_), Some(object)) => Some(object.clone()),
+                (Source::File, None) => rows.get(&entry.path).and_then(|row| noted(plan, entry, row)),
                 _ => None,
             };
             if let Some(object) = object {
-                let proven = object.proof != "read-back";
-                plan.attempt.lane.site.watch.sent(entry.size);
-                plan.attempt.lane.site.watch.stored();
-                already.push(Sent { index, object, size: entry.size, proven });
+                if entry.kind == Kind::File {
+                    plan.attempt.lane.site.watch.sent(entry.size);
+                    plan.attempt.lane.site.watch.stored();
+                }
+                already.push(Sent::standing(index, &object, entry.size));
             }
         }
         already
@@ -124,7 +126,8 @@ impl Notes {
 
     /// Notes objects that the store proved.
     pub async fn keep(&self, sent: &[Sent]) {
-        let row = |sent: &Sent| Some(row(self.0.snapshot.entries.get(sent.index)?, sent));
+        let file = |entry: &&Entry| entry.kind == Kind::File;
+        let row = |sent: &Sent| Some(row(self.0.snapshot.entries.get(sent.index).filter(file)?, sent));
         let rows = sent.iter().filter(|sent| sent.proven).filter_map(row);
         let together = self.0.objects.lock().unwrap_or_else(PoisonError::into_inner).add(rows);
         if let Some(rows) = together {
@@ -199,6 +202,7 @@ fn noted(plan: &Plan, entry: &Entry, row: &ObjectRow) -> Option<Object> {
     let object = Object {
         key: row.key.clone(),
         sha256: row.sha256.clone(),
+        size: None,
         etag: row.etag.clone(),
         version: row.version.clone(),
         proof: row.proof.clone(),

@@ -3,8 +3,9 @@
 //! A file is read once; its SHA-256 and the store's own checksum are taken from the very bytes that are sent.
 
 use super::transfer::{Sent, UploadError, sent};
-use crate::lab::{Digest, Entry, hex};
+use crate::lab::{Digest, Entry, Kind, hex};
 use crate::planner::plan::Plan;
+use crate::planner::stored::Source;
 use crate::site::{Memory, Room};
 use crate::store::Store;
 use crate::tree::{JobDir, Snapshot};
@@ -24,7 +25,7 @@ const BYTES: u64 = 4 << 20;
 pub struct Batch {
     dir: Arc<JobDir>,
     snapshot: Arc<Snapshot>,
-    files: Vec<(usize, String)>,
+    files: Vec<(usize, String, Source)>,
     bytes: u64,
     store: Store,
     memory: Memory,
@@ -38,7 +39,7 @@ impl Batch {
         Batch {
             dir: plan.dir.clone(),
             snapshot: plan.snapshot.clone(),
-            files: files.iter().map(|(index, entry)| (*index, plan.key(entry))).collect(),
+            files: files.iter().map(|(index, entry)| (*index, plan.key(entry), plan.source(entry))).collect(),
             bytes: files.iter().map(|(_, entry)| entry.size).sum(),
             store: site.store.clone(),
             memory: site.memory.clone(),
@@ -64,7 +65,7 @@ pub fn batches<'a>(files: &'a [(usize, &'a Entry)]) -> Vec<&'a [(usize, &'a Entr
     batches
 }
 
-/// One file in memory, hashed.
+/// One object in memory, hashed.
 struct Ready {
     index: usize,
     key: String,
@@ -86,8 +87,15 @@ pub async fn send(batch: Batch) -> Result<Vec<Sent>, UploadError> {
         batch
             .files
             .into_iter()
-            .filter_map(|(index, key)| Some((index, key, entry(index)?)))
-            .map(|(index, key, entry)| read(&dir, &store, index, key, entry))
+            .filter_map(|(index, key, source)| Some((index, key, source, entry(index)?)))
+            .map(|(index, key, source, entry)| {
+                let body = match source {
+                    Source::Text(text) => text,
+                    Source::File | Source::Nothing => read(&dir, entry)?,
+                };
+                let (sha256, checksum) = (hex(&Digest::of(&body).0), store.checksum_of(&body));
+                Ok(Ready { index, key, body: Bytes::from(body), sha256, checksum })
+            })
             .collect()
     });
     let mut flights = JoinSet::new();
@@ -103,8 +111,10 @@ pub async fn send(batch: Batch) -> Result<Vec<Sent>, UploadError> {
                 Some(entry) => UploadError::store(entry, error),
                 None => UploadError::Store(key.clone(), error),
             })?;
-            watch.sent(size);
-            watch.stored();
+            if snapshot.entries.get(index).is_some_and(|entry| entry.kind == Kind::File) {
+                watch.sent(size);
+                watch.stored();
+            }
             Ok(sent(index, key, sha256, size, checksum, held))
         });
     }
@@ -118,7 +128,7 @@ pub async fn send(batch: Batch) -> Result<Vec<Sent>, UploadError> {
 }
 
 /// Reads one file whole; it must be, before and after, what the snapshot saw.
-fn read(dir: &JobDir, store: &Store, index: usize, key: String, entry: &Entry) -> Result<Ready, UploadError> {
+fn read(dir: &JobDir, entry: &Entry) -> Result<Vec<u8>, UploadError> {
     let mut file = dir.open_file(entry).map_err(|error| UploadError::open(entry, error))?;
     let failed = |error| UploadError::Read(entry.path.to_string(), error);
     let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
@@ -128,9 +138,7 @@ fn read(dir: &JobDir, store: &Store, index: usize, key: String, entry: &Entry) -
     if body.len() != size || !dir.unchanged(&file, entry) {
         return Err(UploadError::Changed(format!("{} changed while it was read", entry.path)));
     }
-    let sha256 = hex(&Digest::of(&body).0);
-    let checksum = store.checksum_of(&body);
-    Ok(Ready { index, key, body: Bytes::from(body), sha256, checksum })
+    Ok(body)
 }
 
 #[cfg(test)]

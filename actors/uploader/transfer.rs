@@ -5,6 +5,7 @@ use crate::lab::{Entry, Kind};
 use crate::ledger::FailureClass;
 use crate::manifest::Object;
 use crate::planner::plan::Plan;
+use crate::planner::stored::Source;
 use crate::store::{Held, StoreError};
 use crate::tree::OpenError;
 use std::collections::HashSet;
@@ -22,6 +23,14 @@ pub struct Sent {
     pub size: u64,
     /// The store answered with a checksum over its own bytes, and it is ours.
     pub proven: bool,
+}
+
+impl Sent {
+    /// An object that a manifest lists, of an entry of that size.
+    pub fn standing(index: usize, object: &Object, entry_size: u64) -> Self {
+        let (size, proven) = (object.size.unwrap_or(entry_size), object.proof != "read-back");
+        Sent { index, object: object.clone(), size, proven }
+    }
 }
 
 /// Why a job could not be sent. It stays, whole.
@@ -78,18 +87,23 @@ impl UploadError {
     }
 }
 
-/// Sends what is missing; the result has one [`Sent`] for each file, in the snapshot's order.
+/// Sends what is missing; the result has one [`Sent`] for each object, in the snapshot's order.
 ///
 /// # Errors
 /// The first [`UploadError`]; what was sent until then is noted for the next attempt.
 pub async fn transfer(plan: &Plan) -> Result<Vec<Sent>, UploadError> {
     let notes = resume::Notes::of(plan);
     let mut sent = notes.already(plan).await;
+    if plan.claimed.published.is_some() {
+        return Ok(sent);
+    }
     let have: HashSet<usize> = sent.iter().map(|sent| sent.index).collect();
     let store = &plan.attempt.lane.site.store;
     let missing = plan.snapshot.entries.iter().enumerate();
-    let missing = missing.filter(|(index, entry)| entry.kind == Kind::File && !have.contains(index));
-    let (large, small): (Vec<_>, Vec<_>) = missing.partition(|(_, entry)| entry.size > store.single_put());
+    let missing =
+        missing.filter(|(index, entry)| plan.source(entry) != Source::Nothing && !have.contains(index));
+    let (large, small): (Vec<_>, Vec<_>) =
+        missing.partition(|(_, entry)| entry.kind == Kind::File && entry.size > store.single_put());
 
     let mut flights: JoinSet<Result<Vec<Sent>, UploadError>> = JoinSet::new();
     for batch in small::batches(&small) {
@@ -135,6 +149,6 @@ pub fn sent(index: usize, key: String, sha256: String, size: u64, ours: Option<S
         false => ours.is_some() && ours == theirs && held.size == size,
     };
     let proof = if proven { ours.unwrap_or_default() } else { String::from("read-back") };
-    let object = Object { key, sha256, etag: held.etag, version: held.version, proof };
+    let object = Object { key, sha256, size: None, etag: held.etag, version: held.version, proof };
     Sent { index, object, size, proven }
 }

@@ -4,8 +4,10 @@ use crate::ledger::FailureClass;
 use crate::manifest::{FORMAT, LARGEST, Manifest, ManifestEntry, Object};
 use crate::planner::attempt::rfc3339;
 use crate::planner::names::manifest_key;
+use crate::planner::stored::Source;
 use crate::store::{Created, StoreError};
 use crate::uploader::Receipt;
+use crate::uploader::transfer::Sent;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,15 +62,18 @@ pub async fn publish(receipt: &Receipt) -> Result<(Arc<Manifest>, Bytes), Publis
 fn manifest(receipt: &Receipt) -> Result<Manifest, PublishError> {
     let plan = &receipt.plan;
     let site = &plan.attempt.lane.site;
-    let objects: HashMap<usize, &Object> =
-        receipt.sent.iter().map(|sent| (sent.index, &sent.object)).collect();
+    let objects: HashMap<usize, &Sent> = receipt.sent.iter().map(|sent| (sent.index, sent)).collect();
     let mut entries = Vec::with_capacity(plan.snapshot.entries.len());
     for (index, entry) in plan.snapshot.entries.iter().enumerate() {
-        let object = objects.get(&index).map(|object| (*object).clone());
-        if entry.kind == crate::lab::Kind::File && object.is_none() {
+        let object = objects.get(&index).map(|sent| Object {
+            size: (sent.size != entry.size).then_some(sent.size),
+            ..sent.object.clone()
+        });
+        if object.is_none() && plan.source(entry) != Source::Nothing {
             return Err(PublishError::NotSent(entry.path.to_string()));
         }
-        entries.push(ManifestEntry::new(entry, object));
+        let withheld = plan.withheld.covers(&entry.path);
+        entries.push(ManifestEntry { withheld, ..ManifestEntry::new(entry, object) });
     }
     Ok(Manifest {
         format: FORMAT,

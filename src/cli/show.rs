@@ -77,12 +77,16 @@ fn render(status: &Status) -> String {
         ByteCount(store.bytes_sent)
     );
     if let Some(disk) = &status.disk {
+        let pressing = if disk.pressing { ", PRESSURE" } else { "" };
+        let full = disk.full_in.map(|left| format!(", full in {}", time(Duration::from_secs(left))));
         let _ = writeln!(
             out,
-            "  disk   {}: {} free of {}",
+            "  disk   {}: {} free of {}, {} % used{}{pressing}",
             disk.path,
             ByteCount(disk.free),
-            ByteCount(disk.total)
+            ByteCount(disk.total),
+            disk.used_percent,
+            full.unwrap_or_default()
         );
     }
     let _ = writeln!(
@@ -102,6 +106,9 @@ fn render(status: &Status) -> String {
             lane.failed,
             lane.quarantined
         );
+        for special in &lane.special {
+            let _ = writeln!(out, "               {special}");
+        }
         if let Some(reason) = &lane.paused {
             let _ = writeln!(out, "               paused: {reason}");
         }
@@ -172,7 +179,9 @@ fn time(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actors::console::status::{ActorStatus, AttemptStatus, LaneStatus, Problem, StoreStatus, UnderWay};
+    use actors::console::status::{
+        ActorStatus, AttemptStatus, DiskStatus, LaneStatus, Problem, StoreStatus, UnderWay,
+    };
 
     fn sample() -> Status {
         let store = StoreStatus {
@@ -189,6 +198,7 @@ mod tests {
         let lane = LaneStatus {
             name: "jobs".into(),
             workers: 1,
+            special: vec!["shadow mode: deletes nothing".into()],
             found: 3,
             backlog: 1,
             backlog_bytes: 9,
@@ -222,7 +232,16 @@ mod tests {
             lanes: vec![lane],
             actors: vec![actor],
             abandoned_threads: 0,
-            disk: None,
+            disk: Some(DiskStatus {
+                path: "/r".into(),
+                total: 100 << 20,
+                free: 20 << 20,
+                inodes: 0,
+                inodes_free: 0,
+                used_percent: 80,
+                pressing: true,
+                full_in: Some(3600),
+            }),
             problems: vec![problem],
         }
     }
@@ -233,6 +252,8 @@ mod tests {
         for part in [
             "drone7   DEGRADED   up 1m 40s",
             "paused: bucket move",
+            "shadow mode: deletes nothing",
+            "/r: 20.0 MiB free of 100.0 MiB, 80 % used, full in 1h, PRESSURE",
             "uploading 7-a for 1m",
             "last success 10s ago",
             "panicked at x.rs:1:2: boom",
