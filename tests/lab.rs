@@ -29,6 +29,8 @@ mod injuries;
 mod input;
 #[path = "lab/lies.rs"]
 mod lies;
+#[path = "lab/modes.rs"]
+mod modes;
 #[path = "lab/offload.rs"]
 mod offload;
 #[path = "lab/resume.rs"]
