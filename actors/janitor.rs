@@ -4,41 +4,53 @@
 //! trash, ledger --> janitor --> (deleted or put back; aborted)
 //! ```
 //!
+//! It also keeps `FAILED_OFFLOADS` for the scripts of the old offloader's site.
+//!
 //! The trash and the store are the truth. What cannot be decided now is left for the next round.
 
+pub mod failures;
+
 use crate::lane::Lane;
-use crate::ledger::{ForgetUpload, OpenUploads};
+use crate::ledger::{ForgetUpload, ListJobs, OpenUploads};
 use crate::pruner::{self, Pruned};
 use crate::shown::{Shown, chain};
+use crate::site::Site;
 use actix::prelude::*;
+use jiff::tz::TimeZone;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tracing::{debug, info, warn};
 
-/// Time between two rounds.
-const ROUND: Duration = Duration::from_secs(60);
+/// Time between two rounds, in sweeps: a minute, as shipped.
+const ROUND: u32 = 12;
 
 /// The actor: one per drone.
 pub struct Janitor {
     lanes: Vec<Arc<Lane>>,
+    /// Whether the list of failures names any, as far as is known.
+    failing: Option<bool>,
+    pause: Duration,
 }
 
 impl Janitor {
     /// Cleans up after these lanes; a job of a lane that is gone goes to the first.
     pub fn new(lanes: Vec<Arc<Lane>>) -> Self {
-        Janitor { lanes }
+        let pause = lanes.first().map_or(Duration::ZERO, |lane| lane.site.first_pause * ROUND);
+        Janitor { lanes, failing: None, pause }
     }
 
     fn round(&mut self, ctx: &mut Context<Self>) {
         let lanes = self.lanes.clone();
         let Some(lane) = lanes.into_iter().next() else { return };
-        let site = lane.site.clone();
+        let (site, failing) = (lane.site.clone(), self.failing);
         let work = site.spawn(async move {
             trash(&lane).await;
             uploads(&lane).await;
+            list_failures(&lane.site, failing).await
         });
-        ctx.wait(work.into_actor(self).map(|(), _, ctx| {
-            ctx.run_later(ROUND, Self::round);
+        ctx.wait(work.into_actor(self).map(|failing, act, ctx| {
+            act.failing = failing;
+            ctx.run_later(act.pause, Self::round);
         }));
     }
 }
@@ -90,5 +102,24 @@ async fn uploads(lane: &Arc<Lane>) {
         };
         let _ = site.ledger(forget).await;
         info!(job = %open.job, path = %open.upload.path, "abandoned upload cleaned up");
+    }
+}
+
+/// Writes the list of failures while there are any, and once when there are no more; says whether there are.
+async fn list_failures(site: &Arc<Site>, before: Option<bool>) -> Option<bool> {
+    let rows = site.ledger(ListJobs).await.ok()?;
+    let (now, zone, asked) = (SystemTime::now(), TimeZone::system(), site.clone());
+    let failing = failures::text(&rows, now, &zone);
+    let write = move || match &failing {
+        Some(text) => failures::replace(&asked.root, text).map(|()| true),
+        None if before == Some(false) || !asked.root.has_file(failures::NAME) => Ok(false),
+        None => failures::replace(&asked.root, &failures::none(now, &zone)).map(|()| false),
+    };
+    match site.io.spawn_blocking(write).await.ok()? {
+        Ok(failing) => Some(failing),
+        Err(error) => {
+            debug!(error = %chain(&error), "list of failures not written");
+            None
+        }
     }
 }

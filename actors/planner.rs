@@ -8,6 +8,7 @@
 //! none waits behind a slow one. The backlog is memory only; the directory and the store are the truth,
 //! and a plan that is refused is offered again.
 
+pub mod adopt;
 pub mod attempt;
 pub mod backlog;
 pub mod claim;

@@ -46,6 +46,8 @@ pub enum TreeError {
     Move(String, #[source] std::io::Error),
     #[error("cannot delete {0}")]
     Delete(String, #[source] std::io::Error),
+    #[error("cannot write {0}")]
+    Write(String, #[source] std::io::Error),
     #[error("the trash {0} is not a directory of ours")]
     Trash(PathBuf),
     #[error("`{0}` is no pattern")]

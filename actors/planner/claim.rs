@@ -3,17 +3,18 @@
 //! A name may be taken: by a job whose number was given out again, by another drone, by a program that
 //! knows no claims. Nothing of theirs is overwritten; the job goes to `NAME~2`, `NAME~3`, … instead.
 
+use super::adopt;
 use super::instructions::Withheld;
 use super::names::{claim_key, job_prefix, manifest_key};
 use crate::lab::RelPath;
 use crate::lane::Lane;
 use crate::manifest::{self, BadManifest, Claim, LARGEST, Manifest, Object};
 use crate::store::{Created, Held, StoreError};
-use crate::tree::Snapshot;
+use crate::tree::{JobDir, Snapshot};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tracing::error;
+use tracing::{error, info};
 
 /// So many jobs of one name are believed; beyond, something else is wrong.
 const MOST: u32 = 99;
@@ -54,18 +55,23 @@ pub enum ClaimError {
     Crowded(String),
 }
 
-/// Claims a place for the directory that `claim` names and `snapshot` describes.
+/// A job's directory as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// It.
+    pub dir: &'a Arc<JobDir>,
+    /// What is in it.
+    pub snapshot: &'a Snapshot,
+    /// What of that is not to be stored.
+    pub withheld: &'a Withheld,
+}
+
+/// Claims a place for the directory that `claim` names and `seen` describes.
 ///
 /// # Errors
 /// [`ClaimError`]; nothing was overwritten.
-pub async fn claim(
-    lane: &Lane,
-    job: &RelPath,
-    claim: &Claim,
-    snapshot: &Snapshot,
-    withheld: &Withheld,
-) -> Result<Claimed, ClaimError> {
-    let store = &lane.site.store;
+pub async fn claim(lane: &Lane, claim: &Claim, seen: Seen<'_>) -> Result<Claimed, ClaimError> {
+    let (store, job) = (&lane.site.store, seen.dir.path());
     let bytes = Bytes::from(serde_json::to_vec(claim)?);
     let mut inherited = HashMap::new();
     for generation in 1..=MOST {
@@ -73,8 +79,13 @@ pub async fn claim(
         let key = claim_key(&prefix);
         let standing = store.list(&prefix).await?;
         if !standing.is_empty() && !standing.contains_key(&key) {
-            taken(lane, job, &prefix, "it holds objects of a program that makes no claims");
-            continue;
+            match adopted(lane, &seen, &prefix, &standing).await? {
+                Some(adopted) => inherited.extend(adopted),
+                None => {
+                    taken(lane, job, &prefix, "it holds objects of a program that makes no claims");
+                    continue;
+                }
+            }
         }
         let ours = match store.create(&key, bytes.clone()).await? {
             Created::Made(_) => true,
@@ -93,13 +104,31 @@ pub async fn claim(
             taken(lane, job, &prefix, "the manifest there is of another job");
             continue;
         }
-        if describes(&published.manifest, snapshot, withheld) {
+        if describes(&published.manifest, seen.snapshot, seen.withheld) {
             return Ok(Claimed { prefix, standing, published: Some(published), inherited });
         }
         // Our own earlier result, and the job has changed since: what did not change is already safe.
-        unchanged(&published.manifest, snapshot, &mut inherited);
+        unchanged(&published.manifest, seen.snapshot, &mut inherited);
     }
     Err(ClaimError::Crowded(job_prefix(&lane.site.prefix, job, 1)))
+}
+
+/// The objects that the old offloader stored, if the job says that it did, and they are what it has.
+async fn adopted(
+    lane: &Lane,
+    seen: &Seen<'_>,
+    prefix: &str,
+    standing: &BTreeMap<String, Held>,
+) -> Result<Option<HashMap<RelPath, Object>>, ClaimError> {
+    if !adopt::is_marked(seen.snapshot) {
+        return Ok(None);
+    }
+    let adopted =
+        adopt::adopt(&lane.site.store, &lane.site.io, seen.dir, seen.snapshot, prefix, standing).await?;
+    if let Some(adopted) = &adopted {
+        info!(job = %seen.dir.path(), objects = adopted.len(), "objects of the old offloader taken over");
+    }
+    Ok(adopted)
 }
 
 /// Reads the manifest under a prefix, if one stands there.

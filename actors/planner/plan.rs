@@ -1,7 +1,7 @@
 //! Decides what one upload moves, and where to.
 
 use super::attempt::Attempt;
-use super::claim::{self, ClaimError, Claimed};
+use super::claim::{self, ClaimError, Claimed, Seen};
 use super::instructions::{self, InstructionError, Withheld};
 use super::names::object_key;
 use super::stored::{self, Source};
@@ -159,7 +159,8 @@ async fn prepare(attempt: &Attempt) -> Result<Prepared, PlanError> {
         job: job.to_string(),
         incarnation: attempt.incarnation.clone(),
     };
-    let claimed = claim::claim(lane, job, &claim, &snapshot, &withheld).await?;
+    let seen = Seen { dir: &dir, snapshot: &snapshot, withheld: &withheld };
+    let claimed = claim::claim(lane, &claim, seen).await?;
     let again = claimed.published.is_none() && !claimed.standing.is_empty();
     if again {
         lane.site.store.tidy(&claimed.prefix).await;

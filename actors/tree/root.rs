@@ -5,6 +5,8 @@ use crate::lab::RelPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The results directory, locked for as long as this value lives.
@@ -56,6 +58,27 @@ impl Root {
     /// `Gone` when nothing is there, `Open` when what is there is not a directory of this file system.
     pub fn job(&self, path: &RelPath) -> Result<JobDir, TreeError> {
         JobDir::open(self.fd.as_fd(), path)
+    }
+
+    /// Is there a file of that name directly below it?
+    pub fn has_file(&self, name: &str) -> bool {
+        stat::stat(&self.fd, name.as_bytes()).is_ok()
+    }
+
+    /// Writes a file of ours directly below it: whole, and put in place at once.
+    ///
+    /// # Errors
+    /// `Write`; the file is as it was.
+    pub fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<(), TreeError> {
+        let failed = |error| TreeError::Write(name.to_owned(), error);
+        let fresh = format!(".{name}.new");
+        // Nonblocking: a fifo of that name is an error and not a wait.
+        let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        let file = rustix::fs::openat(&self.fd, &fresh, flags, mode).map_err(|error| failed(error.into()))?;
+        File::from(file).write_all(bytes).map_err(failed)?;
+        rustix::fs::renameat(&self.fd, &fresh, &self.fd, name).map_err(|error| failed(error.into()))
     }
 
     /// What its file system has, and has left.

@@ -1,6 +1,7 @@
 //! What a site of the old offloader finds again: its instructions, its markers, its small texts, its failure file.
 
 use crate::bench::{Bench, hashes};
+use stage::{Fault, Flavour, Server, What};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -112,4 +113,70 @@ fn links_and_fifos_are_small_texts_that_people_know() {
     // A text that was tampered with is noticed.
     fs::write(bench.path("offloaded/101-a/broken"), "<symlink to elsewhere>").unwrap();
     assert!(!bench.tell(&["verify", "101-a"]).status.success());
+}
+
+/// A job that the old offloader marked, and what it stored of it.
+fn marked(bench: &Bench, server: &Server, stored: &[&str]) -> crate::bench::Files {
+    let job = bench.job("101-a");
+    fs::write(job.join(".GS_UPLOADED"), "").unwrap();
+    for name in stored {
+        server.mutate(&format!("101-a/{name}"), Some(&fs::read(job.join(name)).unwrap()));
+    }
+    bench.finish("101-a");
+    hashes(&job)
+}
+
+#[test]
+fn what_the_old_offloader_stored_is_compared_and_taken_over() {
+    for flavour in [Flavour::S3, Flavour::Gcs] {
+        let server = Server::start(flavour);
+        let mut bench = match flavour {
+            Flavour::S3 => Bench::on(&server),
+            Flavour::Gcs => Bench::with_store(&crate::bench::gcs(&server.url())),
+        };
+        let files = marked(&bench, &server, &["status.log", "debug/autoserv.DEBUG"]);
+        bench.start();
+        bench.wait_until_gone("101-a");
+        assert_eq!(bench.said("objects of the old offloader taken over job=101-a objects=2"), 1);
+        assert_eq!(bench.restored("101-a"), files);
+        let sent = |name: &str| {
+            let written = |asked: &stage::server::Asked| asked.method == "PUT" && asked.target.contains(name);
+            server.log().iter().filter(|asked| written(asked)).count()
+        };
+        assert_eq!((sent("status.log"), sent("autoserv.DEBUG"), sent("101-a/empty")), (0, 0, 1));
+    }
+}
+
+#[test]
+fn a_marker_over_other_bytes_is_a_lie_and_the_job_goes_beside() {
+    for (name, bytes) in [("status.log", &b"of another job\n"[..]), ("not-of-this-job", b"?")] {
+        let server = Server::start(Flavour::S3);
+        let mut bench = Bench::on(&server);
+        let files = marked(&bench, &server, &["debug/autoserv.DEBUG"]);
+        server.mutate(&format!("101-a/{name}"), Some(bytes));
+        bench.start();
+        bench.wait_until_gone("101-a");
+        assert_eq!(bench.restored("101-a~2"), files, "{name}");
+        assert_eq!(server.objects()[&format!("101-a/{name}")], bytes, "overwritten");
+        assert_eq!(bench.said("name taken in the store"), 1);
+    }
+}
+
+#[test]
+fn scripts_find_the_list_of_failures_where_it_was() {
+    let server = Server::start(Flavour::S3);
+    let refused = server.misbehave(Fault::new("PUT", "102-bad/status.log", What::Status(403, None)));
+    let mut bench = Bench::on(&server);
+    bench.finished(&["101-a", "102-bad"]);
+    bench.start();
+    let list = || fs::read_to_string(bench.results().join("FAILED_OFFLOADS")).unwrap_or_default();
+    bench.wait("the list", || list().contains("  102-bad\n"));
+    assert!(
+        list().starts_with("\nThis is the list of gs_offloader failed jobs.\nLast offloader attempt at ")
+    );
+    assert!(list().contains(" failed to offload 1 files.\n") && !list().contains("101-a"), "{}", list());
+    refused.over();
+    bench.tell(&["retry", "--all"]);
+    bench.wait_until_gone("102-bad");
+    bench.wait("an empty list", || list().contains(" failed to offload 0 files.\n"));
 }

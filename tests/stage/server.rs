@@ -123,13 +123,13 @@ impl Server {
     }
 
     /// Overwrites an object behind everybody's back; `None` deletes it.
-    pub fn mutate(&self, key: &str, bytes: Option<&'static [u8]>) {
+    pub fn mutate(&self, key: &str, bytes: Option<&[u8]>) {
         let mut state = self.shared.state.lock().unwrap();
         state.writes += 1;
         match bytes {
             Some(bytes) => {
                 let gcs = self.shared.flavour == Flavour::Gcs;
-                let object = Object::of(Bytes::from_static(bytes), gcs, state.writes);
+                let object = Object::of(Bytes::copy_from_slice(bytes), gcs, state.writes);
                 state.objects.insert(key.to_owned(), object);
             }
             None => drop(state.objects.remove(key)),
