@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! root                  one_for_one    rests a branch that gives up, instead of ending
-//! |- offload            rest_for_one   escalates
-//! |  |- ledger          worker         if it dies, all below reopen
-//! |  |- janitor         worker         ends what crashes left behind
-//! |  |- inquirer        worker         asks the hub which jobs have finished, if there is a hub
-//! |  `- lanes           one_for_one
-//! |     `- <lane>       one_for_one    pruner, verifier, uploaders (a pool), planner, completion, scanner
-//! `- console            worker         the control socket and the admin address
+//! |- console            worker         the control socket and the admin address
+//! |- mailer             worker         tells on-call of trouble, if there is a mail server
+//! `- offload            rest_for_one   escalates
+//!    |- ledger          worker         if it dies, all below reopen
+//!    |- janitor         worker         ends what crashes left behind
+//!    |- inquirer        worker         asks the hub which jobs have finished, if there is a hub
+//!    `- lanes           one_for_one
+//!       `- <lane>       one_for_one    pruner, verifier, uploaders (a pool), planner, completion, scanner
 //! ```
 //!
 //! Downstream starts before upstream, so that a stop closes the source first and what is under way flows out.
@@ -20,6 +21,7 @@ use actors::inquirer::Inquirer;
 use actors::janitor::Janitor;
 use actors::lane::Lane;
 use actors::ledger::Ledger;
+use actors::mailer::Mailer;
 use actors::planner::Planner;
 use actors::pruner::Pruner;
 use actors::scanner::Scanner;
@@ -33,7 +35,9 @@ use tokio::sync::{Semaphore, watch};
 /// The whole tree of one drone.
 pub fn tree(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
-    ChildSpec::supervisor("root", house.levels().root, move || vec![console(&built), offload(&built)])
+    ChildSpec::supervisor("root", house.levels().root, move || {
+        [Some(console(&built)), mailer(&built), Some(offload(&built))].into_iter().flatten().collect()
+    })
 }
 
 fn offload(house: &Arc<House>) -> ChildSpec {
@@ -70,6 +74,14 @@ fn console(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
     let make = move |verdict| Console::new(built.places(), built.desk.clone(), verdict);
     house.worker(ChildSpec::worker("console", &ChildRef::vacant(), make))
+}
+
+fn mailer(house: &Arc<House>) -> Option<ChildSpec> {
+    let (desk, config) = (house.desk.clone(), house.config.clone());
+    let health = desk.mail.clone()?;
+    let rescan = config.results.rescan;
+    let make = move |_| Mailer::new(desk.clone(), health.clone(), config.mail.clone(), rescan);
+    Some(house.worker(ChildSpec::worker("mailer", &ChildRef::vacant(), make)))
 }
 
 fn lanes(house: &Arc<House>) -> ChildSpec {

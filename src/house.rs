@@ -122,6 +122,7 @@ impl House {
             lanes: lanes.clone(),
             census: OnceLock::new(),
             started: SystemTime::now(),
+            mail: (!config.mail.smtp.is_empty()).then(Arc::default),
             disk_high: config.disk.high.0,
         });
         Ok(Arc::new(House {

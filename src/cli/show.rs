@@ -85,6 +85,13 @@ fn render(status: &Status) -> String {
             ByteCount(disk.total)
         );
     }
+    if let Some(mail) = &status.mail {
+        let last = mail.last_success.map_or("never".to_owned(), |at| {
+            format!("{} ago", time(Duration::from_secs((status.now - at).max(0).unsigned_abs())))
+        });
+        let error = mail.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
+        let _ = writeln!(out, "  mail   {} waiting, last sent {last}{error}", mail.waiting);
+    }
     let _ = writeln!(
         out,
         "\n  {:<12} {:>7} {:>8} {:>8} {:>10} {:>7} {:>12}",
@@ -223,6 +230,7 @@ mod tests {
             actors: vec![actor],
             abandoned_threads: 0,
             disk: None,
+            mail: None,
             problems: vec![problem],
         }
     }
