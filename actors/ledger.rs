@@ -13,6 +13,7 @@ pub mod finished;
 pub mod jobs;
 pub mod keeper;
 pub mod operator;
+pub mod outbox;
 pub mod resume;
 pub mod rows;
 pub mod schema;
@@ -24,6 +25,7 @@ pub use jobs::{
     RecordPruned, RecordPublished, RecordVoid, RetryNow,
 };
 pub use operator::{CountDeletion, HoldPruning, Pause, Pauses, PruningHeld, ReleasePruning, Unpause};
+pub use outbox::{Incident, KeepMail, Letter, MailBook, ReadMail};
 pub use resume::{
     ForgetUpload, OpenUpload, OpenUploads, ResumeMaterial, Resumed, SaveObjects, SaveParts, SaveUpload,
 };

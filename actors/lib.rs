@@ -13,6 +13,7 @@
 //! - `disk` watches the disk, and presses when it fills
 //! - `janitor` ends what crashes left behind
 //! - `ledger` what was tried and what came of it; a memory, never the authority
+//! - `mailer` tells on-call of trouble, and that it is over
 //! - `console` the control socket and the admin address
 //!
 //! What they share:
@@ -39,6 +40,7 @@ pub mod janitor;
 pub mod lab;
 pub mod lane;
 pub mod ledger;
+pub mod mailer;
 pub mod manifest;
 pub mod planner;
 pub mod progress;

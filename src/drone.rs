@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! root                  one_for_one    rests a branch that gives up, instead of ending
-//! |- offload            rest_for_one   escalates
-//! |  |- ledger          worker         if it dies, all below reopen
-//! |  |- janitor         worker         ends what crashes left behind
-//! |  |- inquirer        worker         asks the hub which jobs have finished, if there is a hub
-//! |  `- lanes           one_for_one
-//! |     `- <lane>       one_for_one    pruner, verifier, uploaders (a pool), planner, completion, scanner
+//! |- console            worker         the control socket and the admin address
 //! |- disk               worker         more workers while the disk is full
-//! `- console            worker         the control socket and the admin address
+//! |- mailer             worker         tells on-call of trouble, if there is a mail server
+//! `- offload            rest_for_one   escalates
+//!    |- ledger          worker         if it dies, all below reopen
+//!    |- janitor         worker         ends what crashes left behind
+//!    |- inquirer        worker         asks the hub which jobs have finished, if there is a hub
+//!    `- lanes           one_for_one
+//!       `- <lane>       one_for_one    pruner, verifier, uploaders (a pool), planner, completion, scanner
 //! ```
 //!
 //! Downstream starts before upstream, so that a stop closes the source first and what is under way flows out.
@@ -22,6 +23,7 @@ use actors::inquirer::Inquirer;
 use actors::janitor::Janitor;
 use actors::lane::Lane;
 use actors::ledger::Ledger;
+use actors::mailer::Mailer;
 use actors::planner::Planner;
 use actors::pruner::Pruner;
 use actors::scanner::Scanner;
@@ -35,7 +37,8 @@ use std::sync::Arc;
 pub fn tree(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
     ChildSpec::supervisor("root", house.levels().root, move || {
-        vec![console(&built), disk(&built), offload(&built)]
+        let above = [Some(console(&built)), Some(disk(&built)), mailer(&built)];
+        above.into_iter().flatten().chain([offload(&built)]).collect()
     })
 }
 
@@ -79,6 +82,14 @@ fn disk(house: &Arc<House>) -> ChildSpec {
     let (lanes, settings) = (house.lanes.clone(), house.config.disk.clone());
     let make = move |_| DiskWatch::new(lanes.clone(), settings.clone());
     house.worker(ChildSpec::worker("disk", &ChildRef::vacant(), make))
+}
+
+fn mailer(house: &Arc<House>) -> Option<ChildSpec> {
+    let (desk, config) = (house.desk.clone(), house.config.clone());
+    let health = desk.mail.clone()?;
+    let rescan = config.results.rescan;
+    let make = move |_| Mailer::new(desk.clone(), health.clone(), config.mail.clone(), rescan);
+    Some(house.worker(ChildSpec::worker("mailer", &ChildRef::vacant(), make)))
 }
 
 fn lanes(house: &Arc<House>) -> ChildSpec {

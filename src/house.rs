@@ -125,6 +125,7 @@ impl House {
             lanes: lanes.clone(),
             census: OnceLock::new(),
             started: SystemTime::now(),
+            mail: (!config.mail.smtp.is_empty()).then(Arc::default),
         });
         Ok(Arc::new(House {
             config: config.clone(),

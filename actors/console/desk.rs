@@ -12,6 +12,7 @@ use crate::ledger::{
     Forget, History, JobRow, JobState, LedgerError, ListJobs, Pause, Pauses, PruningHeld, ReleasePruning,
     RetryNow, Unpause,
 };
+use crate::mailer::health::Health;
 use crate::planner::attempt::rfc3339;
 use crate::shown::{Shown, chain};
 use crate::site::Site;
@@ -30,6 +31,8 @@ pub struct Desk {
     pub census: OnceLock<Census>,
     /// When the process began.
     pub started: SystemTime,
+    /// How the sending of mail goes, if mail is sent.
+    pub mail: Option<Arc<Health>>,
 }
 
 impl Desk {
@@ -152,6 +155,9 @@ impl Desk {
                 "dronekeeper status --json",
             );
         }
+        if let Some(mail) = self.mail.as_ref().and_then(|mail| mail.problem(site.clock.now())) {
+            problem(&mail.id, mail.text, &mail.hint);
+        }
         let meter = site.store.meter();
         let store = StoreStatus {
             url: site.store.name().to_owned(),
@@ -176,6 +182,7 @@ impl Desk {
             actors,
             abandoned_threads: self.census.get().map_or(0, Census::abandoned),
             disk,
+            mail: self.mail.as_deref().map(Health::status),
             problems,
         }
     }

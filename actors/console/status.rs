@@ -19,6 +19,8 @@ pub struct Status {
     pub actors: Vec<ActorStatus>,
     pub abandoned_threads: usize,
     pub disk: Option<DiskStatus>,
+    /// How the sending of mail goes, where on-call is told by mail.
+    pub mail: Option<MailStatus>,
     pub problems: Vec<Problem>,
 }
 
@@ -101,6 +103,16 @@ pub struct DiskStatus {
     pub pressing: bool,
     /// Seconds until it is full, if it goes on as in the last hour.
     pub full_in: Option<u64>,
+}
+
+/// The mail to on-call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct MailStatus {
+    /// Mails that are not sent yet.
+    pub waiting: usize,
+    pub last_success: Option<i64>,
+    pub last_error: Option<String>,
 }
 
 /// Something that is not as it should be, and what one can do.

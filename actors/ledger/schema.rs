@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 /// One step of the schema; `PRAGMA user_version` counts the steps that were taken.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES ('epoch', abs(random() / 2) + 1), ('version', 0);
@@ -49,6 +49,16 @@ const STEPS: [&str; 3] = [
     ) STRICT;
     CREATE TABLE dwells (
         job BLOB PRIMARY KEY, manifest BLOB NOT NULL, since INTEGER NOT NULL, sum INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE incidents (
+        kind TEXT PRIMARY KEY, id BLOB NOT NULL, since INTEGER NOT NULL, over INTEGER, text TEXT NOT NULL,
+        mails INTEGER NOT NULL, mailed INTEGER, counted INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE outbox (
+        id TEXT NOT NULL, recipient TEXT NOT NULL, thread TEXT, kind TEXT NOT NULL, at INTEGER NOT NULL,
+        subject TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (id, recipient)
     ) STRICT, WITHOUT ROWID;
 ",
 ];

@@ -3,12 +3,13 @@
 use crate::house;
 use crate::say;
 use crate::status::Status;
+use actors::mailer::post;
 use actors::shown::chain;
 use config::Config;
 use std::path::Path;
 use std::time::Duration;
 
-/// Validates; with `connect`, also asks the store.
+/// Validates; with `connect`, also asks the store and the mail server.
 pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
     let name = file.map_or("the embedded defaults".into(), |file| file.display().to_string());
     let mut failed = false;
@@ -25,6 +26,9 @@ pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
     say("results", results.map_err(hint));
     if connect {
         say("store", ask(config));
+        if !config.mail.smtp.is_empty() {
+            say("mail", greet(config));
+        }
     }
     if failed { Status::Config } else { Status::Ok }
 }
@@ -41,5 +45,14 @@ fn ask(config: &Config) -> Result<String, String> {
         }
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("{} does not answer within a minute", store.name())),
+    }
+}
+
+/// Goes as far with the mail server as a mail would, and sends none.
+fn greet(config: &Config) -> Result<String, String> {
+    let io = house::runtime().map_err(|error| chain(&error))?;
+    match io.block_on(post::probe(&config.mail, &config.drone.name)) {
+        Ok(server) => Ok(format!("{server}: answers; on-call is {}", config.mail.to.join(", "))),
+        Err(error) => Err(post::told(&error)),
     }
 }

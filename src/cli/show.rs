@@ -89,6 +89,13 @@ fn render(status: &Status) -> String {
             full.unwrap_or_default()
         );
     }
+    if let Some(mail) = &status.mail {
+        let last = mail.last_success.map_or("never".to_owned(), |at| {
+            format!("{} ago", time(Duration::from_secs((status.now - at).max(0).unsigned_abs())))
+        });
+        let error = mail.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
+        let _ = writeln!(out, "  mail   {} waiting, last sent {last}{error}", mail.waiting);
+    }
     let _ = writeln!(
         out,
         "\n  {:<12} {:>7} {:>8} {:>8} {:>10} {:>7} {:>12}",
@@ -242,6 +249,7 @@ mod tests {
                 pressing: true,
                 full_in: Some(3600),
             }),
+            mail: None,
             problems: vec![problem],
         }
     }
