@@ -1,6 +1,8 @@
 //! The store's trouble, said once: when it begins and when it is over, not for every job that meets it.
 
+use crate::lab::RelPath;
 use crate::ledger::FailureClass;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tracing::{info, warn};
@@ -20,6 +22,9 @@ pub struct Present {
     pub error: String,
     /// How many attempts met it.
     pub attempts: u64,
+    /// It is more than one job's: another met it too, or the drone itself did.
+    pub is_wide: bool,
+    jobs: BTreeSet<RelPath>,
 }
 
 impl Trouble {
@@ -29,16 +34,24 @@ impl Trouble {
         matches!(class, Auth | DiskFull | Http5xx | Stalled | Throttled | Timeout | Transport)
     }
 
-    /// A job met trouble; the first one says so.
-    pub fn begin(&self, class: FailureClass, error: &str) {
+    /// A job met trouble, or the drone itself; the first one says so.
+    pub fn begin(&self, class: FailureClass, error: &str, job: Option<&RelPath>) {
         let mut present = self.present();
-        match &mut *present {
-            Some(present) => present.attempts += 1,
-            none => {
-                warn!(class = class.as_str(), error, "store in trouble; jobs are kept and tried again");
-                *none =
-                    Some(Present { since: SystemTime::now(), class, error: error.to_owned(), attempts: 1 });
-            }
+        if present.is_none() {
+            warn!(class = class.as_str(), error, "store in trouble; jobs are kept and tried again");
+        }
+        let present = present.get_or_insert_with(|| Present {
+            since: SystemTime::now(),
+            class,
+            error: error.to_owned(),
+            attempts: 0,
+            is_wide: false,
+            jobs: BTreeSet::new(),
+        });
+        present.attempts += 1;
+        if !present.is_wide {
+            present.jobs.extend(job.cloned());
+            present.is_wide = job.is_none() || present.jobs.len() > 1;
         }
     }
 
@@ -57,5 +70,24 @@ impl Trouble {
 
     fn present(&self) -> MutexGuard<'_, Option<Present>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_job_that_fails_again_and_again_is_not_the_store() {
+        let (trouble, job) = (Trouble::default(), |name: &str| RelPath::new(name.as_bytes()).unwrap());
+        let fail = |job: Option<&RelPath>| {
+            trouble.begin(FailureClass::Auth, "refused", job);
+            trouble.now().is_some_and(|present| present.is_wide)
+        };
+        assert!(!fail(Some(&job("1-a"))) && !fail(Some(&job("1-a"))));
+        assert!(fail(Some(&job("2-b"))));
+        trouble.over();
+        assert!(!fail(Some(&job("2-b"))));
+        assert!(fail(None));
     }
 }

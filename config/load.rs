@@ -52,12 +52,31 @@ pub fn load(
         .or_else(|| usual.iter().map(PathBuf::from).find(|path| path.exists()));
     let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
     let mut config = parse(&text, file.as_deref(), &environment)?;
+    if let Some(file) = &file {
+        says_where_results_go(file, &text, &environment)?;
+    }
     let secrets = [config.store.read_secrets(), config.hub.read_secrets(), config.mail.read_secrets()];
     let complaints: Vec<Complaint> = secrets.into_iter().filter_map(Result::err).collect();
     if !complaints.is_empty() {
         return Err(ConfigError::new(None, "", complaints));
     }
     Ok(Loaded { config, file })
+}
+
+/// A file that was cut short, or is just being written, may be a valid one with other defaults; results must not
+/// go to another store because of it.
+fn says_where_results_go(
+    file: &Path,
+    text: &str,
+    environment: &[(String, String)],
+) -> Result<(), ConfigError> {
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let in_file = table.get("store").and_then(|store| store.get("url")).is_some();
+    if in_file || environment.iter().any(|(name, _)| name == "DRONEKEEPER__STORE__URL") {
+        return Ok(());
+    }
+    let help = "a file must say where results go; only with no file at all it is ./offloaded";
+    Err(ConfigError::new(Some(file), text, vec![Complaint::key("store.url", "is not set", help)]))
 }
 
 /// Reads the file, if it is a regular file of a sane size.

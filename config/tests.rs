@@ -139,11 +139,29 @@ fn a_secret_is_read_from_its_file_and_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let (secret, file) = (dir.path().join("key"), dir.path().join("drone.toml"));
     std::fs::write(&secret, "hunter2\n").unwrap();
-    let text = format!("[store]\noptions = {{ aws_secret_access_key_file = {:?} }}\n", secret);
+    let text =
+        format!("[store]\nurl = \"s3://lab\"\noptions = {{ aws_secret_access_key_file = {:?} }}\n", secret);
     std::fs::write(&file, text).unwrap();
     let loaded = crate::load(Some(&file), std::iter::empty()).unwrap();
     assert_eq!(loaded.config.store.options["aws_secret_access_key"].expose(), "hunter2");
     assert!(!format!("{:?}", loaded.config).contains("hunter2"));
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_refused_and_no_file_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("drone.toml");
+    let load = |environment: &[(&str, &str)]| {
+        let environment: Vec<(String, String)> =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        crate::load(Some(&file), environment.into_iter())
+    };
+    for text in ["", "[drone]\nname = \"d\"\n", "[store]\nprefix = \"p\"\n"] {
+        std::fs::write(&file, text).unwrap();
+        assert!(load(&[]).unwrap_err().to_string().contains("`store.url` is not set"), "{text:?}");
+        assert!(load(&[("DRONEKEEPER__STORE__URL", "s3://lab")]).is_ok());
+    }
+    assert!(parse("", None, &[]).is_ok());
 }
 
 #[test]

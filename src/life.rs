@@ -101,7 +101,7 @@ async fn first_look(house: &House) -> Result<(), Status> {
             Err(Status::Config)
         }
         Ok(Err(error)) => {
-            house.site.trouble.begin(error.class(), &chain(&error));
+            house.site.trouble.begin(error.class(), &chain(&error), None);
             Ok(())
         }
         Err(_) => {

@@ -44,7 +44,7 @@ pub async fn offload(
     wait_for_ledger(house).await;
     let (store, prefix) = (house.site.store.clone(), house.site.prefix.clone());
     if let Err(error) = house.site.spawn(async move { store.probe(&prefix).await }).await {
-        house.site.trouble.begin(error.class(), &actors::shown::chain(&error));
+        house.site.trouble.begin(error.class(), &actors::shown::chain(&error), None);
     }
     let site = house.site.clone();
     let all = house.site.spawn(async move {

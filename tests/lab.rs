@@ -29,6 +29,8 @@ mod injuries;
 mod input;
 #[path = "lab/lies.rs"]
 mod lies;
+#[path = "lab/mail.rs"]
+mod mail;
 #[path = "lab/modes.rs"]
 mod modes;
 #[path = "lab/offload.rs"]

@@ -48,7 +48,7 @@ impl Desk {
             problem("ledger", chain(error), "check state_dir: space, mode, other processes");
         }
         let trouble = site.trouble.now();
-        if let Some(trouble) = &trouble {
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| trouble.is_wide) {
             let text = format!(
                 "{} attempts failed since {}: {}",
                 trouble.attempts,
@@ -103,21 +103,11 @@ impl Desk {
                     }
                 })
                 .collect();
-        let failed: usize = lanes.iter().map(|lane| lane.failed).sum();
-        let quarantined: usize = lanes.iter().map(|lane| lane.quarantined).sum();
-        if failed > 0 && trouble.is_none() {
-            problem(
-                "failed",
-                format!("{failed} directories failed and are tried again"),
-                "dronekeeper jobs --state failed",
-            );
+        if let Some(text) = oldest(&jobs, "failed") {
+            problem("failed", format!("failed and tried again: {text}"), "dronekeeper jobs --state failed");
         }
-        if quarantined > 0 {
-            problem(
-                "quarantine",
-                format!("{quarantined} directories need a decision"),
-                "dronekeeper quarantine ls",
-            );
+        if let Some(text) = oldest(&jobs, "quarantined") {
+            problem("quarantine", format!("a decision is needed: {text}"), "dronekeeper quarantine ls");
         }
         let disk = site.root.space().map(|space| DiskStatus {
             path: site.root.path().display().to_string(),
@@ -318,6 +308,22 @@ impl Desk {
             prefix,
         }
     }
+}
+
+/// How many jobs are in that state, and the first of them with its error.
+fn oldest(jobs: &[JobRow], state: &str) -> Option<String> {
+    let rows = || jobs.iter().filter(|row| row.state.name() == state);
+    let first = rows().min_by_key(|row| row.first_seen)?;
+    let why = match (&first.state, &first.last_error) {
+        (JobState::Quarantined { reason }, _) => reason,
+        (_, Some(error)) => error,
+        (_, None) => "no error was kept",
+    };
+    let others = match rows().count() - 1 {
+        0 => String::new(),
+        others => format!(", and {others} more"),
+    };
+    Some(format!("{}{others} ({})", first.job, Shown::text(why)))
 }
 
 /// A job that waits for the hub's word, or that no database knows.

@@ -27,15 +27,14 @@ impl Health {
     pub fn waiting(&self, waiting: usize, oldest: Option<SystemTime>) {
         let mut state = self.state();
         (state.waiting, state.oldest) = (waiting, oldest);
+        if waiting == 0 && state.last_error.take().is_some() {
+            info!("mail works again");
+        }
     }
 
     /// A mail was sent.
     pub fn sent(&self, now: SystemTime) {
-        let mut state = self.state();
-        state.last_success = Some(now);
-        if state.last_error.take().is_some() {
-            info!("mail works again");
-        }
+        self.state().last_success = Some(now);
     }
 
     /// A mail could not be sent; said once.

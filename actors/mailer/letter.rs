@@ -117,7 +117,7 @@ pub fn body(news: &News, drone: &str, affected: &[Affected], digest: Duration) -
 pub fn cut(text: &str, most: usize) -> String {
     match text.chars().count() {
         count if count <= most => text.to_owned(),
-        _ => text.chars().take(most - 1).chain(['…']).collect(),
+        _ => text.chars().take(most - 3).chain("...".chars()).collect(),
     }
 }
 

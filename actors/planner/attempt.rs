@@ -138,7 +138,7 @@ impl Attempt {
         let (why, pause) = (chain(why), self.pause());
         let (job, lane) = (self.job().clone(), &self.lane);
         if lane.site.trouble.is_of_store(class) {
-            lane.site.trouble.begin(class, &why);
+            lane.site.trouble.begin(class, &why, Some(&job));
             debug!(%job, lane = %lane.settings.name, attempt = self.number, error = %why, "upload put off");
         } else {
             let class = class.as_str();

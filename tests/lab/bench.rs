@@ -101,6 +101,9 @@ impl Bench {
         writeln!(text, "[[lane]]\nname = \"jobs\"\nsettle = \"150ms\"\n{lane}{}", self.lane).unwrap();
         writeln!(text, "{}", self.extra).unwrap();
         let file = self.path("dronekeeper.toml");
+        if fs::read_to_string(&file).is_ok_and(|written| written == text) {
+            return file; // somebody may be reading it
+        }
         fs::write(&file, text).unwrap();
         file
     }

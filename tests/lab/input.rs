@@ -30,13 +30,15 @@ fn a_bad_configuration_ends_with_78_and_says_where() {
     }
 }
 
+const MISSING: &str = "[results]\ndir = \"/nonexistent/results\"\n[store]\nurl = \"memory:///\"\n";
+
 #[test]
 fn a_missing_results_directory_is_named() {
-    let done = with_config("[results]\ndir = \"/nonexistent/results\"\n", &["run"]);
+    let done = with_config(MISSING, &["run"]);
     let log = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(done.status.code(), Some(78), "{log}");
     assert!(log.contains("/nonexistent/results") && log.contains("No such file"), "{log}");
-    let done = with_config("[results]\ndir = \"/nonexistent/results\"\n", &["check"]);
+    let done = with_config(MISSING, &["check"]);
     assert_eq!(done.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&done.stdout).contains("set results.dir"));
 }
