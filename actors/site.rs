@@ -8,7 +8,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::progress::Watch;
 use crate::store::Store;
 use crate::tree::{Root, Trash};
-use crate::trouble::Trouble;
+use crate::trouble::{Collisions, Trouble};
 use crate::uploader::buffers::Buffers;
 use actix::{Handler, Message};
 use kernel::ChildRef;
@@ -59,6 +59,8 @@ pub struct Site {
     pub first_pause: Duration,
     /// What is wrong with the store, if anything is.
     pub trouble: Trouble,
+    /// Names in the store that were taken.
+    pub collisions: Collisions,
     /// What is wrong with the hub, if anything is.
     pub hub_trouble: HubTrouble,
     /// The jobs that the hub is asked about.

@@ -1,10 +1,11 @@
-//! The store's trouble, said once: when it begins and when it is over, not for every job that meets it.
+//! Trouble that is more than one job's failure: the store's, said once when it begins and when it is over; names
+//! that were taken.
 
 use crate::lab::RelPath;
 use crate::ledger::FailureClass;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
 
 /// Whether the store is in trouble, since when, and with what words.
@@ -69,6 +70,31 @@ impl Trouble {
     }
 
     fn present(&self) -> MutexGuard<'_, Option<Present>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name that was taken is a problem for so long: a person is to look whose it was.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// The jobs that found their name in the store taken, and went beside it.
+#[derive(Debug, Default)]
+pub struct Collisions(Mutex<BTreeMap<RelPath, (String, SystemTime)>>);
+
+impl Collisions {
+    /// A job found that name taken.
+    pub fn note(&self, job: &RelPath, prefix: &str) {
+        self.jobs().insert(job.clone(), (prefix.to_owned(), SystemTime::now()));
+    }
+
+    /// Those of the last hour, with the name that was taken.
+    pub fn recent(&self) -> Vec<(RelPath, String)> {
+        let mut jobs = self.jobs();
+        jobs.retain(|_, (_, at)| at.elapsed().is_ok_and(|age| age < REMEMBERED));
+        jobs.iter().map(|(job, (prefix, _))| (job.clone(), prefix.clone())).collect()
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<RelPath, (String, SystemTime)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use actors::progress::Watch;
 use actors::site::{Clock, Memory, Site};
 use actors::store::{Settings, Store, StoreError};
 use actors::tree::{Patterns, Root, Trash, TreeError};
-use actors::trouble::Trouble;
+use actors::trouble::{Collisions, Trouble};
 use actors::uploader::buffers::Buffers;
 use config::Config;
 use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Strategy};
@@ -109,6 +109,7 @@ impl House {
             memory: Memory::default(),
             first_pause: config.results.rescan,
             trouble: Trouble::default(),
+            collisions: Collisions::default(),
             hub_trouble: HubTrouble::default(),
             inquiries: Inquiries::default(),
             disk: Disk::default(),

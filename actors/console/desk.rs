@@ -60,6 +60,16 @@ impl Desk {
         if let Ok(Some(reason)) = site.ledger(PruningHeld).await {
             problem("pruning", format!("nothing is deleted: {reason}"), "dronekeeper resume");
         }
+        let collisions = site.collisions.recent();
+        if let Some((job, prefix)) = collisions.first() {
+            let others = if collisions.len() > 1 {
+                format!(", and {} more", collisions.len() - 1)
+            } else {
+                String::new()
+            };
+            let text = format!("{job} went beside {}, which is another job's{others}", Shown::text(prefix));
+            problem("collision", text, "dronekeeper verify --all; were job numbers given out again?");
+        }
         if let Some((since, error)) = site.hub_trouble.now() {
             problem("hub", format!("since {}: {error}", rfc3339(since)), "is it up, and is hub.url right?");
         }

@@ -164,6 +164,7 @@ fn unchanged(manifest: &Manifest, snapshot: &Snapshot, inherited: &mut HashMap<R
 }
 
 fn taken(lane: &Lane, job: &RelPath, prefix: &str, why: &str) {
+    lane.site.collisions.note(job, prefix);
     let prefix = crate::shown::Shown::text(prefix);
     error!(%job, lane = %lane.settings.name, %prefix, why, "name taken in the store, going beside it");
 }

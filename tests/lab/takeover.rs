@@ -159,6 +159,8 @@ fn a_marker_over_other_bytes_is_a_lie_and_the_job_goes_beside() {
         assert_eq!(bench.restored("101-a~2"), files, "{name}");
         assert_eq!(server.objects()[&format!("101-a/{name}")], bytes, "overwritten");
         assert_eq!(bench.said("name taken in the store"), 1);
+        let status = String::from_utf8_lossy(&bench.tell(&["status"]).stdout).into_owned();
+        assert!(status.contains("[collision] 101-a went beside 101-a"), "{status}");
     }
 }
 
