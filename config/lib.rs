@@ -8,10 +8,12 @@
 //! - `load` where the file is found, how the environment changes it
 //! - `rules` what no type can say
 //! - `report` complaints with their place
+//! - `import` an Autotest site's ini files
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod hub;
+mod import;
 mod load;
 mod mail;
 mod process;
@@ -24,6 +26,7 @@ mod tests;
 mod units;
 
 pub use hub::Hub;
+pub use import::{Fate, Imported, IniError, Left, import};
 pub use load::{Loaded, VARIABLE, environment, load, parse};
 pub use mail::Mail;
 pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
@@ -33,6 +36,9 @@ pub use store::Store;
 pub use units::{BadUnit, ByteCount, ByteRate, Pauses, Percent, Secret};
 
 use serde::Deserialize;
+
+/// The file that shows every key with its default: what `init` writes.
+pub const SHIPPED: &str = include_str!("drone.toml");
 
 /// The whole configuration of a drone.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -49,6 +49,11 @@ impl ConfigError {
         ConfigError { file: file.map(Path::to_owned), text: text.to_owned(), complaints }
     }
 
+    /// The complaints in one line, without place and help.
+    pub(crate) fn brief(&self) -> String {
+        self.complaints.iter().map(|complaint| complaint.text.as_str()).collect::<Vec<_>>().join("; ")
+    }
+
     fn place(&self, f: &mut Formatter<'_>, span: &Range<usize>) -> fmt::Result {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
