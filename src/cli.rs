@@ -6,6 +6,7 @@ pub mod client;
 pub mod jobs;
 pub mod offload;
 pub mod progress;
+pub mod setup;
 pub mod show;
 pub mod store;
 
@@ -36,6 +37,8 @@ pub fn main() -> Status {
             say::text(String::from_utf8_lossy(&page));
             return if drawn.is_ok() { Status::Ok } else { Status::Failed };
         }
+        Command::Init { dir } => return setup::init(dir),
+        Command::ImportConfig { files } => return setup::import(files),
         Command::Demo { once } => return demo::demo(*once, &args),
         _ => {}
     }

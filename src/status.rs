@@ -13,6 +13,8 @@ pub enum Status {
     NotRunning = 69,
     /// The root supervisor gave up, or too many threads hang: start the process again.
     GaveUp = 70,
+    /// A file could not be made, or is there already.
+    CannotCreate = 73,
     /// Another process holds the state directory or the results directory.
     Held = 75,
     /// The configuration is not valid.

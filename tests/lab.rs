@@ -37,5 +37,7 @@ mod modes;
 mod offload;
 #[path = "lab/resume.rs"]
 mod resume;
+#[path = "lab/setup.rs"]
+mod setup;
 #[path = "lab/takeover.rs"]
 mod takeover;

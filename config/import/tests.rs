@@ -45,7 +45,7 @@ fn a_whole_site_is_moved() {
         "url = \"gs://lab-example-results\"  # [CROS] results_storage_server\n",
         "# url = \"rsync://offloader@archive.lab.example/usr/local/autotest/results\"  # [SCHEDULER] results_host, ",
         "# user = \"autotest\"",
-        "\n#   shadow_config.ini:22: [CROS] cts_results_server = \"gs://lab-example-cts/\"\n#       this version",
+        "\n#   shadow_config.ini:25: [CROS] cts_results_server = \"gs://lab-example-cts/\"\n#       this version",
         "\n#   [AUTOSERV] 3\n",
     ] {
         assert!(imported.toml.contains(line), "{line} is not in\n{}", imported.toml);

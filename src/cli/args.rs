@@ -69,6 +69,18 @@ pub enum Command {
         #[arg(long)]
         connect: bool,
     },
+    /// Write a commented configuration to start from; never over another
+    Init {
+        /// Where
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Print an Autotest site's configuration in our words, and what could not be carried over
+    ImportConfig {
+        /// global_config.ini, and shadow_config.ini over it
+        #[arg(required = true, num_args = 1..=2, value_name = "INI")]
+        files: Vec<PathBuf>,
+    },
     /// Offload these directories now, without the daemon
     Offload {
         #[arg(required = true)]
