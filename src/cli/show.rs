@@ -261,7 +261,7 @@ mod tests {
             "drone7   DEGRADED   up 1m 40s",
             "paused: bucket move",
             "shadow mode: deletes nothing",
-            "/r: 20.0 MiB free of 100.0 MiB, 80 % used, full in 1h, PRESSURE",
+            "/r: 20MiB free of 100MiB, 80 % used, full in 1h, PRESSURE",
             "uploading 7-a for 1m",
             "last success 10s ago",
             "panicked at x.rs:1:2: boom",
