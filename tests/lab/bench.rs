@@ -193,7 +193,7 @@ impl Bench {
     pub fn left(&self) -> Vec<String> {
         let names = fs::read_dir(self.results()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
-        names.retain(|name| !name.starts_with(".dronekeeper"));
+        names.retain(|name| !name.starts_with(".dronekeeper") && !name.contains("FAILED_OFFLOADS"));
         names.sort();
         names
     }
