@@ -1,12 +1,14 @@
 //! The store against its manifests: `verify` looks, `restore` brings back. Neither changes the store.
 
-use crate::lab::{Kind, RelPath};
-use crate::manifest::{BadManifest, LARGEST, Manifest};
+use crate::lab::{Digest, Kind, RelPath};
+use crate::manifest::{BadManifest, LARGEST, Manifest, Object, Part};
+use crate::packing;
 use crate::planner::names::{OWN, manifest_key};
 use crate::pruner::again::objects;
 use crate::shown::{Shown, chain};
 use crate::store::{Store, StoreError};
 use crate::verifier::check::{check, read_back};
+use bytes::Bytes;
 use globset::GlobMatcher;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -100,6 +102,7 @@ pub async fn restore(
     }
     std::fs::create_dir_all(to).map_err(failed(to))?;
     let (mut count, mut last) = (0, Vec::new());
+    let mut packs = Packs { store, manifest, ranges: only.is_some(), whole: None };
     for entry in &manifest.entries {
         let path = entry.path().map_err(|error| AuditError::Manifest(manifest.prefix.clone(), error))?;
         if only.is_some_and(|only| !only.is_match(std::ffi::OsStr::from_bytes(path.as_bytes()))) {
@@ -109,11 +112,12 @@ pub async fn restore(
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent).map_err(failed(parent))?;
         }
-        match (entry.kind, &entry.object) {
-            (Kind::Dir, _) => std::fs::create_dir_all(&target).map_err(failed(&target))?,
-            (Kind::File, Some(object)) => fetch(store, object, entry.size, &target).await?,
+        match (entry.kind, &entry.object, &entry.part) {
+            (Kind::Dir, ..) => std::fs::create_dir_all(&target).map_err(failed(&target))?,
+            (Kind::File, Some(object), _) => fetch(store, object, entry.size, &target).await?,
+            (Kind::File, None, Some(part)) => packs.fetch(part, entry.size, &target).await?,
             // Links come last: no later file can be written through one.
-            (Kind::Symlink, _) => last.push((entry, target.clone())),
+            (Kind::Symlink, ..) => last.push((entry, target.clone())),
             _ => continue,
         }
         if matches!(entry.kind, Kind::File) {
@@ -162,4 +166,43 @@ async fn fetch(
         return Err(AuditError::Differs(Shown::text(&object.key).to_string()));
     }
     Ok(())
+}
+
+/// The packs of a job that is being restored.
+struct Packs<'a> {
+    store: &'a Store,
+    manifest: &'a Manifest,
+    /// Ask for pieces: few files are wanted.
+    ranges: bool,
+    /// The pack that was read last: files that follow one another are in the same.
+    whole: Option<(usize, Bytes)>,
+}
+
+impl Packs<'_> {
+    /// Writes one file of a pack to a new file, and compares it with the manifest.
+    async fn fetch(&mut self, part: &Part, size: u64, target: &Path) -> Result<(), AuditError> {
+        let failed = |error| AuditError::Write(target.to_owned(), error);
+        let differs = || AuditError::Differs(Shown::text(&target.to_string_lossy()).to_string());
+        let pack = self.manifest.packs.get(part.pack).ok_or_else(differs)?;
+        let record = self.record(part, &pack.object).await?.ok_or_else(differs)?;
+        let content = packing::content(&record, pack.encoding, size).map_err(|_| differs())?;
+        if Digest::of(&content).to_string() != part.sha256 {
+            return Err(differs());
+        }
+        File::create_new(target).and_then(|mut file| file.write_all(&content)).map_err(failed)
+    }
+
+    async fn record(&mut self, part: &Part, object: &Object) -> Result<Option<Bytes>, AuditError> {
+        let end = part.offset.saturating_add(part.length);
+        if self.ranges {
+            return Ok(self.store.read_range(&object.key, part.offset..end).await?);
+        }
+        if self.whole.as_ref().is_none_or(|(number, _)| *number != part.pack) {
+            let read = self.store.get(&object.key, object.size.unwrap_or_default()).await?;
+            self.whole = read.map(|(bytes, _)| (part.pack, bytes));
+        }
+        let range = usize::try_from(part.offset).ok().zip(usize::try_from(end).ok());
+        let whole = self.whole.as_ref().zip(range);
+        Ok(whole.and_then(|((_, bytes), (from, to))| bytes.get(from..to).map(|piece| bytes.slice_ref(piece))))
+    }
 }

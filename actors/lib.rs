@@ -42,6 +42,7 @@ pub mod lane;
 pub mod ledger;
 pub mod mailer;
 pub mod manifest;
+pub mod packing;
 pub mod planner;
 pub mod progress;
 pub mod pruner;

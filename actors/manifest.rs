@@ -4,6 +4,7 @@
 //! parsing is strict, and what it cannot express exactly it does not contain.
 
 use crate::lab::{BadPath, Entry, Incarnation, Kind, RelPath, hex, unhex};
+use crate::packing::Encoding;
 use serde::{Deserialize, Serialize};
 
 /// The version that this build writes, and the newest that it reads.
@@ -47,14 +48,39 @@ pub struct Manifest {
     pub finished_at: String,
     /// When the manifest was written, RFC 3339.
     pub published_at: String,
-    /// `files`: one object per file.
+    /// `files`: one object per file; `packed`: many small files are parts of few objects.
     pub layout: String,
+    /// The objects that hold parts, in the order of [`Part::pack`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<Pack>,
     /// Number of files.
     pub files: u64,
     /// Sum of the files' sizes in bytes.
     pub bytes: u64,
     /// Every entry below the directory, in path order.
     pub entries: Vec<ManifestEntry>,
+}
+
+/// An archive of many small files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pack {
+    /// How each of its records is compressed.
+    pub encoding: Encoding,
+    /// It; its size is always given.
+    pub object: Object,
+}
+
+/// Where in a pack a file is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Which of the manifest's packs, from 0.
+    pub pack: usize,
+    /// Where its record begins, in bytes.
+    pub offset: u64,
+    /// The record's length, in bytes.
+    pub length: u64,
+    /// SHA-256 of the file's bytes, taken as they were packed.
+    pub sha256: String,
 }
 
 /// One entry of a [`Manifest`].
@@ -91,6 +117,9 @@ pub struct ManifestEntry {
     /// says what they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<Object>,
+    /// A file's place in a pack, if it has no object of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// The operator's lane follows instructions, and these said that it is not to be stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withheld: bool,
@@ -130,6 +159,8 @@ pub enum BadManifest {
     Hex,
     #[error("file {0} has no object")]
     NoObject(String),
+    #[error("file {0} is in no pack that the manifest lists")]
+    NoPart(String),
     #[error("entries are not in strict path order at {0}")]
     Order(String),
 }
@@ -148,6 +179,13 @@ impl Manifest {
         Ok(bytes)
     }
 
+    /// Is there such a part?
+    fn holds(&self, part: &Part) -> bool {
+        let end = part.offset.checked_add(part.length);
+        let size = self.packs.get(part.pack).and_then(|pack| pack.object.size);
+        end.zip(size).is_some_and(|(end, size)| end <= size)
+    }
+
     fn clone_head(&self) -> Manifest {
         Manifest {
             format: self.format,
@@ -161,6 +199,7 @@ impl Manifest {
             finished_at: self.finished_at.clone(),
             published_at: self.published_at.clone(),
             layout: self.layout.clone(),
+            packs: self.packs.clone(),
             files: self.files,
             bytes: self.bytes,
             entries: Vec::new(),
@@ -179,7 +218,13 @@ impl Manifest {
         let mut last: Option<RelPath> = None;
         for entry in &manifest.entries {
             let path = entry.path()?;
-            if entry.kind == Kind::File && entry.object.is_none() && !entry.withheld {
+            if let Some(part) = &entry.part
+                && !manifest.holds(part)
+            {
+                return Err(BadManifest::NoPart(path.to_string()));
+            }
+            let stored = entry.object.is_some() || entry.part.is_some();
+            if entry.kind == Kind::File && !stored && !entry.withheld {
                 return Err(BadManifest::NoObject(path.to_string()));
             }
             if last.as_ref().is_some_and(|last| *last >= path) {
@@ -210,6 +255,7 @@ impl ManifestEntry {
             target,
             target_hex: target_hex.flatten(),
             object,
+            part: None,
             withheld: false,
         }
     }
@@ -294,10 +340,15 @@ mod tests {
             finished_at: String::new(),
             published_at: String::new(),
             layout: "files".into(),
+            packs: vec![],
             files: 1,
             bytes: 3,
             entries,
         }
+    }
+
+    fn part(offset: u64, length: u64) -> Part {
+        Part { pack: 0, offset, length, sha256: String::new() }
     }
 
     #[test]
@@ -322,6 +373,13 @@ mod tests {
         assert!(refused(|m| m.format = 2).contains("format 2"));
         assert!(refused(|m| m.entries.reverse()).contains("order"));
         assert!(refused(|m| m.entries[0].object = None).contains("no object"));
+        assert!(refused(|m| m.entries[0].part = Some(part(0, 3))).contains("no pack"));
+        let beyond = refused(|m| {
+            let object = Object { size: Some(9), ..m.entries[0].object.take().unwrap() };
+            m.packs = vec![Pack { encoding: Encoding::None, object }];
+            m.entries[0].part = Some(part(7, 3));
+        });
+        assert!(beyond.contains("no pack"));
         assert!(refused(|m| m.entries[0].path_hex = Some(hex(b"../x"))).contains("unsound"));
         assert!(Manifest::from_bytes(b"{}").is_err());
     }

@@ -5,6 +5,7 @@ use crate::holds::Holds;
 use crate::inquirer::HubTrouble;
 use crate::inquirer::inquiries::Inquiries;
 use crate::ledger::{Ledger, LedgerError};
+use crate::packing::Packing;
 use crate::progress::Watch;
 use crate::store::Store;
 use crate::tree::{Root, Trash};
@@ -65,6 +66,8 @@ pub struct Site {
     pub hub_trouble: HubTrouble,
     /// The jobs that the hub is asked about.
     pub inquiries: Inquiries,
+    /// What goes into packs.
+    pub packing: Packing,
     /// How full the disk is.
     pub disk: Disk,
     /// Everything is done but the deleting.

@@ -26,6 +26,7 @@ use object_store::{
 };
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tap::{Answered, Meter};
@@ -277,6 +278,24 @@ impl Store {
             }
         }
         Ok(Some(held))
+    }
+
+    /// Reads a piece of one object; `None` when it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
+        let path = path(key)?;
+        let _turn = self.turn().await;
+        let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+        match self.patiently(self.0.backend.patient.get_opts(&path, options), key).await? {
+            Ok(got) => {
+                let piece = self.patiently(got.bytes(), key).await?;
+                piece.map(Some).map_err(|error| StoreError::new(self, key, error))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(StoreError::new(self, key, error)),
+        }
     }
 
     /// Every object under a prefix, which is a directory: `a` lists `a/b` and not `ab`.

@@ -10,6 +10,7 @@
 
 pub mod buffers;
 pub mod large;
+pub mod packs;
 pub mod resume;
 pub mod small;
 pub mod transfer;
@@ -19,6 +20,7 @@ use crate::planner::plan::Plan;
 use crate::verifier::VerifyJob;
 use actix::prelude::*;
 use kernel::Next;
+use packs::PackSent;
 use std::sync::Arc;
 use tracing::{debug, info};
 use transfer::{Sent, UploadError, transfer};
@@ -33,6 +35,14 @@ pub struct UploadJob(pub Plan);
 pub struct Receipt {
     pub(crate) plan: Plan,
     pub(crate) sent: Vec<Sent>,
+    pub(crate) packs: Vec<PackSent>,
+}
+
+impl Receipt {
+    /// Every object that must be in the store.
+    pub(crate) fn objects(&self) -> Vec<Sent> {
+        self.sent.iter().chain(self.packs.iter().map(|pack| &pack.sent)).cloned().collect()
+    }
 }
 
 /// The actor: `workers` of them per lane.
@@ -78,14 +88,14 @@ pub async fn upload(mut plan: Plan) -> Option<Receipt> {
     let ended =
         tokio::time::timeout(limit, transfer(&plan)).await.unwrap_or(Err(UploadError::TimedOut(limit)));
     match ended {
-        Ok(sent) => {
+        Ok((sent, packs)) => {
             let (job, attempt) = (plan.attempt.job(), plan.attempt.number);
             if plan.claimed.published.is_none() {
                 info!(%job, lane = %plan.attempt.lane.settings.name, attempt, files, bytes, "uploaded");
             }
             // The worker is free for the next job while this one is verified.
             plan.leave_seat();
-            Some(Receipt { plan, sent })
+            Some(Receipt { plan, sent, packs })
         }
         Err(UploadError::Changed(what)) => {
             plan.attempt.void(&what).await;

@@ -159,7 +159,7 @@ async fn prove(receipt: &Receipt) -> Result<(Arc<Manifest>, Bytes), VerifyError>
         publish::publish(receipt).await?;
     }
     if cfg!(not(seeded_bug = "ledger_trusted")) || plan.claimed.published.is_none() {
-        check::check(&lane.site.store, &plan.claimed.prefix, &receipt.sent).await?;
+        check::check(&lane.site.store, &plan.claimed.prefix, &receipt.objects()).await?;
     }
     let (dir, before) = (plan.dir.clone(), plan.snapshot.clone());
     let again = move || dir.snapshot(&Default::default()).map(|now| changes(&before.entries, &now.entries));

@@ -32,7 +32,7 @@ pub use mail::Mail;
 pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
 pub use report::ConfigError;
 pub use results::{Attempts, Completion, DELETE_ONLY, Disk, Lane, Limits, Order, Results};
-pub use store::Store;
+pub use store::{Compress, Layout, Store};
 pub use units::{BadUnit, ByteCount, ByteRate, Pauses, Percent, Secret};
 
 use serde::Deserialize;
@@ -87,7 +87,20 @@ impl Config {
         ("admin", &["listen", "socket"]),
         ("supervision", &["max_restarts", "window", "backoff", "hang_after"]),
         ("results", &["dir", "rescan"]),
-        ("store", &["url", "prefix", "options", "stall", "min_rate", "connections", "bandwidth"]),
+        (
+            "store",
+            &[
+                "url",
+                "prefix",
+                "options",
+                "layout",
+                "compress",
+                "stall",
+                "min_rate",
+                "connections",
+                "bandwidth",
+            ],
+        ),
         (
             "lane",
             &[

@@ -1,7 +1,7 @@
 //! What no type can say: settings that contradict each other, or that would endanger results.
 
 use crate::report::Complaint;
-use crate::{Config, Lane, hub, mail};
+use crate::{Compress, Config, Lane, Layout, hub, mail};
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use url::Url;
@@ -122,6 +122,10 @@ fn lanes(lanes: &[Lane], complaints: &mut Vec<Complaint>) {
 
 fn store(config: &Config, complaints: &mut Vec<Complaint>) {
     let store = &config.store;
+    if store.compress != Compress::None && store.layout == Layout::Files {
+        let help = "write `layout = \"packed\"` too: this version compresses packs, not single files";
+        complaints.push(Complaint::key("store.compress", "has nothing to compress", help));
+    }
     let mut complain = |text: &str, help: &str| complaints.push(Complaint::key("store.url", text, help));
     let example =
         "write for example \"s3://bucket\", \"gs://bucket\", \"az://container\" or \"file:///srv/results\"";

@@ -7,6 +7,28 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Which objects a job becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// Each file is an object of its own.
+    Files,
+    /// Files of up to 1 MiB go into tar archives of up to 8 MiB; larger ones are objects of their own.
+    Packed,
+    /// The old offloader's rule: only a job of 3000 files or more is packed, and what people read is not.
+    GsOffloader,
+}
+
+/// How packs are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Compress {
+    None,
+    Gzip,
+    Zstd,
+}
+
 /// Object storage, or another directory.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +39,10 @@ pub struct Store {
     pub prefix: String,
     /// Handed to the object store under its own key names; `x_file` reads the value of `x` from a file.
     pub options: BTreeMap<String, Secret>,
+    /// `files`, `packed` or `gs_offloader`.
+    pub layout: Layout,
+    /// `none`, `gzip` or `zstd`: how packs are compressed.
+    pub compress: Compress,
     /// A request without progress for so long is given up.
     #[serde(deserialize_with = "units::duration")]
     pub stall: Duration,
@@ -35,6 +61,8 @@ impl Default for Store {
             url: "file://./offloaded".into(),
             prefix: String::new(),
             options: BTreeMap::new(),
+            layout: Layout::Files,
+            compress: Compress::None,
             stall: Duration::from_secs(60),
             min_rate: ByteRate(64 << 10),
             connections: 32,

@@ -9,6 +9,7 @@ use actors::inquirer::HubTrouble;
 use actors::inquirer::inquiries::Inquiries;
 use actors::lane::Lane;
 use actors::ledger::Ledger;
+use actors::packing::Packing;
 use actors::progress::Watch;
 use actors::site::{Clock, Memory, Site};
 use actors::store::{Settings, Store, StoreError};
@@ -112,6 +113,7 @@ impl House {
             collisions: Collisions::default(),
             hub_trouble: HubTrouble::default(),
             inquiries: Inquiries::default(),
+            packing: Packing::of(&config.store),
             disk: Disk::default(),
             shadow: config.drone.mode == config::Mode::Shadow,
         });

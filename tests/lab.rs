@@ -35,6 +35,8 @@ mod mail;
 mod modes;
 #[path = "lab/offload.rs"]
 mod offload;
+#[path = "lab/packing.rs"]
+mod packing;
 #[path = "lab/resume.rs"]
 mod resume;
 #[path = "lab/setup.rs"]

@@ -6,6 +6,7 @@
 //! old form was not: there `a#` overwrote `a%23`.
 
 use crate::lab::{Digest, RelPath};
+use crate::packing::Encoding;
 
 /// The directory of a job's objects that is ours; a local entry of that name is escaped out of its way.
 pub const OWN: &str = ".dronekeeper";
@@ -65,6 +66,12 @@ pub fn object_key(prefix: &str, path: &RelPath) -> String {
         relative = format!("{OWN}/long/{}", Digest::of(path.as_bytes()));
     }
     format!("{prefix}/{relative}")
+}
+
+/// The key of a pack, by the digest of what it holds.
+pub fn pack_key(prefix: &str, contents: &Digest, encoding: Encoding) -> String {
+    let name: String = contents.to_string().chars().take(32).collect();
+    format!("{prefix}/{OWN}/packs/{name}.{}", encoding.ending())
 }
 
 /// The key of a job's manifest.

@@ -50,5 +50,6 @@ pub fn objects(manifest: &Manifest) -> Vec<Sent> {
     let stored = |(index, entry): (usize, &ManifestEntry)| {
         Some(Sent::standing(index, entry.object.as_ref()?, entry.size))
     };
-    manifest.entries.iter().enumerate().filter_map(stored).collect()
+    let packs = manifest.packs.iter().map(|pack| Sent::standing(usize::MAX, &pack.object, 0));
+    manifest.entries.iter().enumerate().filter_map(stored).chain(packs).collect()
 }

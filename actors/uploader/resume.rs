@@ -93,21 +93,13 @@ impl Notes {
         }))
     }
 
-    /// The files that need not be sent: proven by an earlier manifest, or noted and still in the store.
+    /// The files that need not be sent: proven by an earlier manifest, taken over, or noted and still in the store.
     pub async fn already(&self, plan: &Plan) -> Vec<Sent> {
         let rows: HashMap<&RelPath, &ObjectRow> =
             plan.resumed.objects.iter().map(|row| (&row.path, row)).collect();
-        let published: HashMap<RelPath, &Object> = plan
-            .claimed
-            .published
-            .iter()
-            .flat_map(|published| &published.manifest.entries)
-            .filter_map(|entry| Some((entry.path().ok()?, entry.object.as_ref()?)))
-            .collect();
         let mut already = Vec::new();
         for (index, entry) in plan.snapshot.entries.iter().enumerate() {
-            let proven =
-                published.get(&entry.path).copied().or_else(|| plan.claimed.inherited.get(&entry.path));
+            let proven = plan.claimed.inherited.get(&entry.path);
             let object = match (plan.source(entry), proven) {
                 (Source::File | Source::Text(_), Some(object)) => Some(object.clone()),
                 (Source::File, None) => rows.get(&entry.path).and_then(|row| noted(plan, entry, row)),

@@ -128,7 +128,10 @@ pub async fn send(batch: Batch) -> Result<Vec<Sent>, UploadError> {
 }
 
 /// Reads one file whole; it must be, before and after, what the snapshot saw.
-fn read(dir: &JobDir, entry: &Entry) -> Result<Vec<u8>, UploadError> {
+///
+/// # Errors
+/// [`UploadError`] when it cannot be read, or is another.
+pub fn read(dir: &JobDir, entry: &Entry) -> Result<Vec<u8>, UploadError> {
     let mut file = dir.open_file(entry).map_err(|error| UploadError::open(entry, error))?;
     let failed = |error| UploadError::Read(entry.path.to_string(), error);
     let size = usize::try_from(entry.size).unwrap_or(usize::MAX);

@@ -1,13 +1,16 @@
 //! Sends every file of a plan that is not in the store yet: small ones many at a time, large ones in parts.
 
-use super::{large, resume, small};
+use super::packs::PackSent;
+use super::{large, packs, resume, small};
 use crate::lab::{Entry, Kind};
 use crate::ledger::FailureClass;
-use crate::manifest::Object;
+use crate::manifest::{Manifest, Object};
 use crate::planner::plan::Plan;
 use crate::planner::stored::Source;
+use crate::pruner::again::objects;
 use crate::store::{Held, StoreError};
 use crate::tree::OpenError;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -87,23 +90,27 @@ impl UploadError {
     }
 }
 
-/// Sends what is missing; the result has one [`Sent`] for each object, in the snapshot's order.
+/// Sends what is missing; the result has one [`Sent`] for each object of an entry, in the snapshot's order, and the
+/// packs.
 ///
 /// # Errors
 /// The first [`UploadError`]; what was sent until then is noted for the next attempt.
-pub async fn transfer(plan: &Plan) -> Result<Vec<Sent>, UploadError> {
+pub async fn transfer(plan: &Plan) -> Result<(Vec<Sent>, Vec<PackSent>), UploadError> {
+    if let Some(published) = &plan.claimed.published {
+        return Ok((standing(plan, &published.manifest), Vec::new()));
+    }
     let notes = resume::Notes::of(plan);
     let mut sent = notes.already(plan).await;
-    if plan.claimed.published.is_some() {
-        return Ok(sent);
-    }
     let have: HashSet<usize> = sent.iter().map(|sent| sent.index).collect();
-    let store = &plan.attempt.lane.site.store;
+    let (site, job) = (&plan.attempt.lane.site, plan.attempt.job());
     let missing = plan.snapshot.entries.iter().enumerate();
     let missing =
         missing.filter(|(index, entry)| plan.source(entry) != Source::Nothing && !have.contains(index));
-    let (large, small): (Vec<_>, Vec<_>) =
-        missing.partition(|(_, entry)| entry.kind == Kind::File && entry.size > store.single_put());
+    let (packed, missing): (Vec<_>, Vec<_>) =
+        missing.partition(|(_, entry)| site.packing.takes(job, &plan.snapshot, entry));
+    let packs = send_packs(plan, &packed).await?;
+    let is_large = |entry: &Entry| entry.kind == Kind::File && entry.size > site.store.single_put();
+    let (large, small): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(_, entry)| is_large(entry));
 
     let mut flights: JoinSet<Result<Vec<Sent>, UploadError>> = JoinSet::new();
     for batch in small::batches(&small) {
@@ -122,7 +129,23 @@ pub async fn transfer(plan: &Plan) -> Result<Vec<Sent>, UploadError> {
         land(&mut flights, &mut sent, &notes).await?;
     }
     sent.sort_unstable_by_key(|sent| sent.index);
-    Ok(sent)
+    Ok((sent, packs))
+}
+
+/// What a manifest that stands says is in the store: nothing is sent, all of it is proven again.
+fn standing(plan: &Plan, manifest: &Manifest) -> Vec<Sent> {
+    let watch = &plan.attempt.lane.site.watch;
+    for file in manifest.entries.iter().filter(|entry| entry.kind == Kind::File && !entry.withheld) {
+        watch.sent(file.size);
+        watch.stored();
+    }
+    objects(manifest)
+}
+
+/// Makes and sends the packs, a few at a time, in order.
+async fn send_packs(plan: &Plan, files: &[(usize, &Entry)]) -> Result<Vec<PackSent>, UploadError> {
+    let packs = packs::packs(plan, files).into_iter().map(packs::send);
+    stream::iter(packs).buffered(packs::AT_ONCE).try_collect().await
 }
 
 async fn land(

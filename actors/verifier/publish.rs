@@ -1,12 +1,14 @@
 //! Writes the manifest, once, and reads it back.
 
 use crate::ledger::FailureClass;
-use crate::manifest::{FORMAT, LARGEST, Manifest, ManifestEntry, Object};
+use crate::manifest::{FORMAT, LARGEST, Manifest, ManifestEntry, Object, Pack, Part};
+use crate::packing::Encoding;
 use crate::planner::attempt::rfc3339;
 use crate::planner::names::manifest_key;
 use crate::planner::stored::Source;
 use crate::store::{Created, StoreError};
 use crate::uploader::Receipt;
+use crate::uploader::packs::PackSent;
 use crate::uploader::transfer::Sent;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -63,17 +65,20 @@ fn manifest(receipt: &Receipt) -> Result<Manifest, PublishError> {
     let plan = &receipt.plan;
     let site = &plan.attempt.lane.site;
     let objects: HashMap<usize, &Sent> = receipt.sent.iter().map(|sent| (sent.index, sent)).collect();
+    let mut parts: HashMap<usize, &Part> =
+        receipt.packs.iter().flat_map(|pack| &pack.files).map(|(index, part)| (*index, part)).collect();
     let mut entries = Vec::with_capacity(plan.snapshot.entries.len());
     for (index, entry) in plan.snapshot.entries.iter().enumerate() {
         let object = objects.get(&index).map(|sent| Object {
             size: (sent.size != entry.size).then_some(sent.size),
             ..sent.object.clone()
         });
-        if object.is_none() && plan.source(entry) != Source::Nothing {
+        let part = parts.remove(&index).cloned();
+        if object.is_none() && part.is_none() && plan.source(entry) != Source::Nothing {
             return Err(PublishError::NotSent(entry.path.to_string()));
         }
         let withheld = plan.withheld.covers(&entry.path);
-        entries.push(ManifestEntry { withheld, ..ManifestEntry::new(entry, object) });
+        entries.push(ManifestEntry { withheld, part, ..ManifestEntry::new(entry, object) });
     }
     Ok(Manifest {
         format: FORMAT,
@@ -86,9 +91,15 @@ fn manifest(receipt: &Receipt) -> Result<Manifest, PublishError> {
         incarnation: plan.attempt.incarnation.clone(),
         finished_at: rfc3339(plan.finished_at),
         published_at: rfc3339(site.clock.now()),
-        layout: "files".to_owned(),
+        layout: if receipt.packs.is_empty() { "files" } else { "packed" }.to_owned(),
+        packs: receipt.packs.iter().map(|pack| pack_of(pack, site.packing.encoding)).collect(),
         files: plan.snapshot.files,
         bytes: plan.snapshot.bytes,
         entries,
     })
+}
+
+fn pack_of(pack: &PackSent, encoding: Encoding) -> Pack {
+    let object = Object { size: Some(pack.sent.size), ..pack.sent.object.clone() };
+    Pack { encoding, object }
 }
