@@ -11,10 +11,14 @@ directory with the store's objects as files. Prints what is wrong, counts it, an
   premature  a job that is gone from the disk and has no manifest
 """
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import sys
+import tarfile
+import zlib
 
 
 def sha256(path):
@@ -23,6 +27,23 @@ def sha256(path):
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def packed(store, manifest, part):
+    """SHA-256 of a file in a pack, `None` if the pack is not there, "" if it holds no file there."""
+    pack = manifest["packs"][part["pack"]]
+    path = os.path.join(store, pack["object"]["key"])
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        file.seek(part["offset"])
+        record = file.read(part["length"])
+    try:
+        raw = gzip.decompress(record) if pack["encoding"] == "gzip" else record
+        with tarfile.open(fileobj=io.BytesIO(raw + bytes(1024))) as archive:
+            return hashlib.sha256(archive.extractfile(archive.next()).read()).hexdigest()
+    except (OSError, EOFError, zlib.error, tarfile.TarError, AttributeError):
+        return ""
 
 
 def files_below(top):
@@ -58,6 +79,14 @@ def check(expect, results, store):
             if entry["kind"] != "file":
                 continue
             name = entry.get("path_hex") or entry["path"].encode().hex()
+            if part := entry.get("part"):
+                found = packed(store, manifest, part)
+                if found == part["sha256"]:
+                    entries.add((name, found))
+                else:
+                    wrong["dangling" if found is None else "corrupt"].append(f"{path}: {name}")
+                    true = False
+                continue
             object_ = entry["object"]
             file = os.path.join(store, object_["key"])
             if not os.path.isfile(file):

@@ -1,8 +1,11 @@
 """Does the checker see what is wrong? Each case doctors a tree in which all is well."""
 
+import gzip
+import io
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 import unittest
 from pathlib import Path
@@ -32,6 +35,36 @@ class Doctored(unittest.TestCase):
 
     def test_all_is_well(self):
         self.assertEqual(self.wrong(), set())
+
+    def pack(self):
+        """The stored file becomes a part of a pack."""
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            archive.add(self.store / "1-a" / "x", "x")
+        record = gzip.compress(raw.getvalue()[:1024])
+        pack = self.store / "1-a" / ".dronekeeper" / "packs" / "p.tar.gz"
+        pack.parent.mkdir()
+        pack.write_bytes(b"before" + record + b"after")
+        manifest = json.loads(self.manifest.read_text())
+        entry = manifest["entries"][0]
+        entry["part"] = {"pack": 0, "offset": 6, "length": len(record), "sha256": entry.pop("object")["sha256"]}
+        manifest["packs"] = [{"encoding": "gzip", "object": {"key": "1-a/.dronekeeper/packs/p.tar.gz"}}]
+        self.manifest.write_text(json.dumps(manifest))
+        (self.store / "1-a" / "x").unlink()
+        return pack
+
+    def test_a_pack_in_which_all_is_well(self):
+        self.pack()
+        self.assertEqual(self.wrong(), set())
+
+    def test_a_damaged_pack(self):
+        pack = self.pack()
+        pack.write_bytes(pack.read_bytes()[:30] + b"!" + pack.read_bytes()[31:])
+        self.assertEqual(self.wrong(), {"corrupt", "lost", "premature"})
+
+    def test_a_missing_pack(self):
+        self.pack().unlink()
+        self.assertEqual(self.wrong(), {"dangling", "lost", "premature"})
 
     def test_a_damaged_object(self):
         (self.store / "1-a" / "x").write_bytes(b"Stored")

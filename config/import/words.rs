@@ -33,7 +33,7 @@ const LEFT: &[(&str, &str, Word)] = &[
     (
         "CROS",
         "gs_offloader_limit_file_count",
-        Word::IfTrue("this version stores each file as it is, in no archive"),
+        Word::IfTrue("set `layout = \"gs_offloader\"` below `[store]` for the old rule, or \"packed\""),
     ),
     (
         "SCHEDULER",

@@ -2,7 +2,7 @@
 //!
 //! `LAB_CRASH_ROUNDS` sets the number of rounds, `LAB_CRASH_SEED` repeats a run.
 
-use crate::bench::{Bench, hashes};
+use crate::bench::{Bench, hashes, s3};
 use stage::{Fault, Flavour, Server, What};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -97,9 +97,18 @@ fn witness(bench: &Bench, server: &Server, expected: &Expected) {
 
 #[test]
 fn a_drone_that_is_killed_at_any_instant_loses_nothing() {
-    let (rounds, seed) = (number("LAB_CRASH_ROUNDS", 100), number("LAB_CRASH_SEED", 0x5eed_1234_abcd));
+    kills(number("LAB_CRASH_ROUNDS", 100), "");
+}
+
+#[test]
+fn a_drone_that_packs_and_is_killed_at_any_instant_loses_nothing() {
+    kills(number("LAB_CRASH_ROUNDS", 60), "layout = \"packed\"\ncompress = \"gzip\"");
+}
+
+fn kills(rounds: u64, layout: &str) {
+    let seed = number("LAB_CRASH_SEED", 0x5eed_1234_abcd);
     let (mut dice, server) = (Dice(seed), Server::start(Flavour::S3));
-    let mut bench = Bench::on(&server).lane("workers = 3");
+    let mut bench = Bench::with_store(&format!("{}\n{layout}", s3(&server.url()))).lane("workers = 3");
     let mut expected = Expected::new();
     let (mut in_the_middle, mut ledgers_lost) = (0, 0);
     for round in 0..rounds {

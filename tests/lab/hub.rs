@@ -104,7 +104,7 @@ fn remembered(ledger: &std::path::Path) -> Option<i64> {
 #[test]
 fn many_directories_cost_few_requests_at_the_pace_that_is_set() {
     let afe = Afe::start();
-    let jobs = 3000;
+    let jobs = std::env::var("LAB_HUB_JOBS").map_or(3000, |jobs| jobs.parse().unwrap());
     let mut bench = Bench::new()
         .lane(LANES)
         .extra(&format!("[hub]\nurl = {:?}\n[limits]\nhub_requests_per_second = 5", afe.url()));
