@@ -10,10 +10,12 @@ import argparse
 import asyncio
 import datetime
 import ipaddress
+import logging
 import pathlib
 import ssl
 import sys
 import tempfile
+import warnings
 
 from aiosmtpd.smtp import SMTP, AuthResult
 from cryptography import x509
@@ -86,6 +88,9 @@ def certificate(ca_file):
 
 
 async def serve(options):
+    # Of what the tests do on purpose.
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
     keeper = Keeper(pathlib.Path(options.dir))
     context = certificate(options.ca) if options.tls else None
 

@@ -224,7 +224,8 @@ fn the_admin_address_answers_its_own_machine_and_takes_no_orders() {
     };
     assert!(get("/api/v1/status", "Host: localhost\r\n").contains("\"schema\":1"));
     assert!(get("/healthz", "Host: 127.0.0.1:9470\r\n").contains("alive"));
-    assert!(get("/readyz", "Host: localhost\r\n").starts_with("HTTP/1.1 200"));
+    // The console is up before the rest of the tree.
+    bench.wait("ready", || get("/readyz", "Host: localhost\r\n").starts_with("HTTP/1.1 200"));
     assert!(get("/api/v1/status", "Host: evil.example\r\n").starts_with("HTTP/1.1 403"));
     assert!(
         get("/api/v1/status", "Host: localhost\r\nOrigin: http://evil.example\r\n")
