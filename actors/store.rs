@@ -8,7 +8,9 @@ pub mod abilities;
 pub mod backend;
 pub mod checksum;
 pub mod error;
+pub mod host;
 pub mod large;
+pub mod ssh;
 pub mod tap;
 
 pub use abilities::Abilities;
@@ -20,12 +22,13 @@ use crate::lab::Digest;
 use backend::{Backend, Kind};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use host::Host;
 use object_store::path::Path;
 use object_store::{
     GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
 };
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -87,7 +90,7 @@ pub(crate) struct Inner {
 
 /// The largest object that is written by one request; above, it goes in parts.
 const SINGLE: u64 = 8 << 20;
-/// The same for WebDAV, which knows no parts: what may be held in memory.
+/// The same for WebDAV and a results host, which know no parts: what may be held in memory.
 const SINGLE_ONLY: u64 = 64 << 20;
 /// The largest claim or foreign object that a conditional create looks at.
 const LARGEST_RIVAL: u64 = 1 << 30;
@@ -142,7 +145,7 @@ impl Store {
 
     /// The largest object that one request writes, in bytes.
     pub fn single_put(&self) -> u64 {
-        if self.0.backend.kind == Kind::Http { SINGLE_ONLY } else { SINGLE }
+        if matches!(self.0.backend.kind, Kind::Http | Kind::Rsync) { SINGLE_ONLY } else { SINGLE }
     }
 
     /// The checksum that the store's answer to a write of these bytes must show, if it shows any.
@@ -314,6 +317,22 @@ impl Store {
             }
             Err(error) => Err(StoreError::new(self, prefix, error)),
         }
+    }
+
+    /// The results host that it is, if it is one.
+    pub fn host(&self) -> Option<&Host> {
+        self.0.backend.host.as_ref()
+    }
+
+    /// SHA-256, in hex, of each of these objects that is there, by key, as the store itself computes it now from
+    /// its bytes; `None` for a store that answers no such question.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sums(&self, keys: &[(&str, u64)]) -> Result<Option<HashMap<String, String>>, StoreError> {
+        let Some(host) = self.host() else { return Ok(None) };
+        let _turn = self.turn().await;
+        host.sums(keys).await.map(Some).map_err(|error| StoreError::new(self, "objects", error))
     }
 
     /// Clears away what a crash left half written in a local directory, as `NAME#N`: no key of ours holds a `#`.

@@ -12,6 +12,7 @@ pub mod buffers;
 pub mod large;
 pub mod packs;
 pub mod resume;
+pub mod rsync;
 pub mod small;
 pub mod transfer;
 

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use url::Url;
 
 /// The kinds of store that this version knows.
-const SCHEMES: [&str; 9] = ["file", "memory", "s3", "s3a", "gs", "az", "azure", "http", "https"];
+const SCHEMES: [&str; 10] = ["file", "memory", "s3", "s3a", "gs", "az", "azure", "http", "https", "rsync"];
 
 /// Everything that is wrong with settings that are each well-formed.
 pub fn judge(config: &Config) -> Vec<Complaint> {
@@ -133,11 +133,12 @@ fn store(config: &Config, complaints: &mut Vec<Complaint>) {
         // A relative directory is no URL to the standard, and what people write.
         _ if store.directory().is_some_and(|path| !path.as_os_str().is_empty()) => {}
         Err(_) => complain("is not a URL", example),
-        Ok(url) if url.scheme() == "rsync" => {
-            complain("is rsync://, which this version does not support", example)
+        Ok(url) if url.scheme() == "rsync" && !is_results_host(&url) => {
+            let help = "write for example \"rsync://offloader@dumpster/usr/local/autotest/results\"";
+            complain("is no host and directory: names are letters, digits, `.`, `-`, `_` and `/`", help);
         }
         Ok(url) if !SCHEMES.contains(&url.scheme()) => complain("is of an unknown kind", example),
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+        Ok(url) if (url.scheme() != "rsync" && !url.username().is_empty()) || url.password().is_some() => {
             complain("holds credentials, which would be logged", "put them into `store.options`, by file");
         }
         Ok(url)
@@ -162,6 +163,18 @@ fn store(config: &Config, complaints: &mut Vec<Complaint>) {
             "write for example \"lab-7/results\"",
         ));
     }
+}
+
+/// A host, a user who logs in there, and a directory, none of which means anything else to a shell or to rsync.
+fn is_results_host(url: &Url) -> bool {
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let host = url.host_str().unwrap_or_default();
+    let sound = !host.is_empty() && plain(host) && !host.starts_with('-');
+    sound
+        && plain(url.username())
+        && !url.username().starts_with('-')
+        && url.path().split('/').all(plain)
+        && url.path().len() > 1
 }
 
 /// The path from the root, links unresolved, with `.` and `..` taken out.

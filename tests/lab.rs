@@ -39,6 +39,8 @@ mod offload;
 mod packing;
 #[path = "lab/resume.rs"]
 mod resume;
+#[path = "lab/rsync.rs"]
+mod rsync;
 #[path = "lab/setup.rs"]
 mod setup;
 #[path = "lab/takeover.rs"]

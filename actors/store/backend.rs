@@ -4,6 +4,8 @@
 //! read. Without any the store is refused, so that no metadata server is ever asked.
 
 use super::error::StoreError;
+use super::host::Host;
+use super::ssh::{Address, Ssh};
 use super::tap::{Meter, Tap};
 use super::{SINGLE, Settings};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
@@ -16,6 +18,7 @@ use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Formatter};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,6 +34,7 @@ pub enum Kind {
     File,
     Http,
     Memory,
+    Rsync,
 }
 
 /// The store, in the forms that it is used in.
@@ -43,6 +47,8 @@ pub struct Backend {
     pub patient: Arc<dyn ObjectStore>,
     /// Uploads in parts that can be gone on with; and the same, patient.
     pub parts: Option<(Arc<dyn MultipartStore>, Arc<dyn MultipartStore>)>,
+    /// A results host.
+    pub host: Option<Host>,
 }
 
 /// Stores in memory, by URL: the same for everybody in the process.
@@ -67,12 +73,19 @@ impl Backend {
                 let mut memories = MEMORIES.lock().unwrap_or_else(PoisonError::into_inner);
                 let memory = memories.entry(settings.url.clone()).or_default().clone();
                 let (store, parts) = (memory.clone(), (memory.clone(), memory.clone()));
-                Ok(Backend { kind: Kind::Memory, store, patient: memory, parts: Some((parts.0, parts.1)) })
+                Ok(Backend {
+                    kind: Kind::Memory,
+                    store,
+                    patient: memory,
+                    parts: Some((parts.0, parts.1)),
+                    host: None,
+                })
             }
             "s3" | "s3a" => Self::s3(settings, meter),
             "gs" => Self::gcs(settings, meter),
             "az" | "azure" => Self::azure(settings, meter),
             "http" | "https" => Self::http(settings, meter),
+            "rsync" => Self::rsync(settings, meter),
             _ => Err(refused(settings, "its kind of URL is not known")),
         }
     }
@@ -84,7 +97,50 @@ impl Backend {
         let store =
             LocalFileSystem::new_with_prefix(dir).map_err(|error| refused(settings, &error.to_string()))?;
         let store = Arc::new(store.with_fsync(true));
-        Ok(Backend { kind: Kind::File, store: store.clone(), patient: store, parts: None })
+        Ok(Backend { kind: Kind::File, store: store.clone(), patient: store, parts: None, host: None })
+    }
+
+    fn rsync(settings: &Settings, meter: &Arc<Meter>) -> Result<Self, StoreError> {
+        let url = Url::parse(&settings.url).map_err(|error| refused(settings, &error.to_string()))?;
+        let mut address = Address {
+            host: url.host_str().unwrap_or_default().to_owned(),
+            user: url.username().to_owned(),
+            port: url.port().unwrap_or(22),
+            key: None,
+            known_hosts: None,
+        };
+        for (name, value) in &settings.options {
+            let path = Some(PathBuf::from(value.expose()));
+            match name.as_str() {
+                "ssh_key" => address.key = path,
+                "ssh_known_hosts" => address.known_hosts = path,
+                _ => {
+                    return Err(refused(
+                        settings,
+                        &format!("option `{name}` is not known to a results host"),
+                    ));
+                }
+            }
+        }
+        let paths = [&address.key, &address.known_hosts].into_iter().flatten();
+        if paths.map(|path| path.to_string_lossy()).any(|path| path.contains([' ', '\'', '"', '\n'])) {
+            return Err(refused(
+                settings,
+                "rsync cannot take the path of a key or of known hosts with a space or quote",
+            ));
+        }
+        let root = url.path().trim_end_matches('/').to_owned();
+        let ssh = Ssh::new(address).map_err(|error| refused(settings, &error.to_string()))?;
+        let host = Host {
+            ssh: Arc::new(ssh),
+            root: if root.is_empty() { "/".to_owned() } else { root },
+            stall: settings.stall,
+            min_rate: settings.min_rate,
+            bandwidth: settings.bandwidth,
+            meter: meter.clone(),
+        };
+        let store = Arc::new(host.clone());
+        Ok(Backend { kind: Kind::Rsync, store: store.clone(), patient: store, parts: None, host: Some(host) })
     }
 
     fn s3(settings: &Settings, meter: &Arc<Meter>) -> Result<Self, StoreError> {
@@ -116,7 +172,7 @@ impl Backend {
         };
         let (store, patient) = (build(false)?, build(true)?);
         let parts: (Arc<dyn MultipartStore>, Arc<dyn MultipartStore>) = (store.clone(), patient.clone());
-        Ok(Backend { kind, store, patient, parts: Some(parts) })
+        Ok(Backend { kind, store, patient, parts: Some(parts), host: None })
     }
 
     fn gcs(settings: &Settings, meter: &Arc<Meter>) -> Result<Self, StoreError> {
@@ -151,7 +207,7 @@ impl Backend {
         };
         let (store, patient) = (build(false)?, build(true)?);
         let parts: (Arc<dyn MultipartStore>, Arc<dyn MultipartStore>) = (store.clone(), patient.clone());
-        Ok(Backend { kind, store, patient, parts: Some(parts) })
+        Ok(Backend { kind, store, patient, parts: Some(parts), host: None })
     }
 
     fn azure(settings: &Settings, meter: &Arc<Meter>) -> Result<Self, StoreError> {
@@ -183,7 +239,7 @@ impl Backend {
         };
         let (store, patient) = (build(false)?, build(true)?);
         let parts: (Arc<dyn MultipartStore>, Arc<dyn MultipartStore>) = (store.clone(), patient.clone());
-        Ok(Backend { kind, store, patient, parts: Some(parts) })
+        Ok(Backend { kind, store, patient, parts: Some(parts), host: None })
     }
 
     fn http(settings: &Settings, meter: &Arc<Meter>) -> Result<Self, StoreError> {
@@ -198,7 +254,7 @@ impl Backend {
                 Err(error) => Err(refused(settings, &error.to_string())),
             }
         };
-        Ok(Backend { kind: Kind::Http, store: build(false)?, patient: build(true)?, parts: None })
+        Ok(Backend { kind: Kind::Http, store: build(false)?, patient: build(true)?, parts: None, host: None })
     }
 }
 

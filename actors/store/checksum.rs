@@ -1,18 +1,20 @@
 //! The checksums that stores compute themselves: CRC64NVME (S3), CRC32C (GCS), MD5 (Azure's single puts).
 
 use super::backend::Kind;
+use crate::lab::hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 use md5::{Digest as _, Md5};
+use sha2::Sha256;
 use std::fmt::{self, Display, Formatter};
 
 /// A checksum by name, in the base64 that stores write. `Display` is `name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checksum {
-    /// `crc64nvme`, `crc32c` or `md5`.
+    /// `crc64nvme`, `crc32c`, `md5` or `sha256`.
     pub name: &'static str,
-    /// Base64 of its bytes, highest first.
+    /// Base64 of its bytes, highest first; of a SHA-256 its hex digits.
     pub value: String,
 }
 
@@ -28,6 +30,8 @@ pub enum Checker {
     Crc64(Box<crc_fast::Digest>),
     /// Of GCS.
     Crc32c(u32),
+    /// Of a results host.
+    Sha256(Box<Sha256>),
     /// Of a store that computes none over an object written in parts.
     Nothing,
 }
@@ -38,6 +42,7 @@ impl Checker {
         match kind {
             Kind::S3 => Checker::Crc64(Box::new(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme))),
             Kind::Gcs => Checker::Crc32c(0),
+            Kind::Rsync => Checker::Sha256(Box::default()),
             Kind::Azure | Kind::File | Kind::Http | Kind::Memory => Checker::Nothing,
         }
     }
@@ -47,6 +52,7 @@ impl Checker {
         match self {
             Checker::Crc64(digest) => digest.update(bytes),
             Checker::Crc32c(sum) => *sum = crc32c::crc32c_append(*sum, bytes),
+            Checker::Sha256(digest) => digest.update(bytes),
             Checker::Nothing => {}
         }
     }
@@ -56,6 +62,7 @@ impl Checker {
         let checksum = match self {
             Checker::Crc64(digest) => crc64nvme(digest.finalize()),
             Checker::Crc32c(sum) => crc32c(sum),
+            Checker::Sha256(digest) => Checksum { name: "sha256", value: hex(&digest.finalize()) },
             Checker::Nothing => return None,
         };
         Some(checksum.to_string())
@@ -67,6 +74,7 @@ pub(super) fn of(kind: Kind, body: &[u8]) -> Option<Checksum> {
     match kind {
         Kind::S3 => Some(crc64nvme(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, body))),
         Kind::Gcs => Some(crc32c(crc32c::crc32c(body))),
+        Kind::Rsync => Some(Checksum { name: "sha256", value: hex(&Sha256::digest(body)) }),
         Kind::Azure => Some(Checksum { name: "md5", value: STANDARD.encode(Md5::digest(body)) }),
         Kind::File | Kind::Http | Kind::Memory => None,
     }

@@ -43,6 +43,18 @@ impl StoreError {
         }
     }
 
+    /// What a results host, ssh or rsync said.
+    pub(crate) fn of_host(store: &Store, key: &str, why: String) -> Self {
+        let (store, key) = (store.name().to_owned(), shown(key));
+        match why {
+            why if why.contains("refused: ") || why.contains("Permission denied") => {
+                StoreError::Refused { store, key, why }
+            }
+            why if why.contains("No space left") => StoreError::Full { store, key, why },
+            why => StoreError::Failed { class: class(&why), store, key, why },
+        }
+    }
+
     /// Does the store say that what was asked for is not there?
     pub fn is_not_found(&self) -> bool {
         matches!(self, StoreError::NotFound { .. })
@@ -73,6 +85,7 @@ fn class(why: &str) -> FailureClass {
         Some(429 | 503) => FailureClass::Throttled,
         Some(400..=499u16) => FailureClass::Http4xx,
         Some(_) => FailureClass::Http5xx,
+        None if why.contains("ssh: ") || why.contains("rsync ended") => FailureClass::Transport,
         None if why.contains("timed out") || why.contains("timeout") => FailureClass::Timeout,
         None if why.contains("HTTP error") || why.contains("error sending request") => {
             FailureClass::Transport

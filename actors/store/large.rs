@@ -46,7 +46,7 @@ impl Store {
 
     /// The size of each part but the last; `None` for an object that no store takes.
     pub fn part_size_for(&self, size: u64) -> Option<u64> {
-        let most = if self.0.backend.kind == Kind::Http { 0 } else { LARGEST };
+        let most = if matches!(self.0.backend.kind, Kind::Http | Kind::Rsync) { 0 } else { LARGEST };
         let part = size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20).max(PART);
         (size <= most).then_some(part)
     }

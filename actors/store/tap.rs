@@ -28,6 +28,11 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// An answer with that checksum.
+    pub(super) fn with(checksum: Checksum) -> Self {
+        Answered { checksum: Some(checksum) }
+    }
+
     /// The checksum over the store's own bytes.
     pub fn checksum(&self) -> Option<Checksum> {
         self.checksum.clone()
@@ -74,7 +79,7 @@ impl Meter {
     }
 
     /// Counts a request that is not made over HTTP.
-    fn count(&self, bytes: u64) {
+    pub(super) fn count(&self, bytes: u64) {
         self.requests.fetch_add(1, Relaxed);
         self.bytes_sent.fetch_add(bytes, Relaxed);
     }
@@ -92,7 +97,8 @@ impl Meter {
         tokio::time::sleep_until(due.into()).await;
     }
 
-    fn succeeded(&self) {
+    /// A request succeeded.
+    pub(super) fn succeeded(&self) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.last_success.store(now.as_secs() as i64, Relaxed);
     }
@@ -227,7 +233,7 @@ fn checksum_in(kind: Kind, response: &HttpResponse) -> Option<Checksum> {
             value.map(|value| Checksum { name: "crc32c", value: value.to_owned() })
         }
         Kind::Azure => header("content-md5").map(|value| Checksum { name: "md5", value: value.to_owned() }),
-        Kind::File | Kind::Http | Kind::Memory => None,
+        Kind::File | Kind::Http | Kind::Memory | Kind::Rsync => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sends every file of a plan that is not in the store yet: small ones many at a time, large ones in parts.
 
 use super::packs::PackSent;
-use super::{large, packs, resume, small};
+use super::{large, packs, resume, rsync, small};
 use crate::lab::{Entry, Kind};
 use crate::ledger::FailureClass;
 use crate::manifest::{Manifest, Object};
@@ -109,6 +109,14 @@ pub async fn transfer(plan: &Plan) -> Result<(Vec<Sent>, Vec<PackSent>), UploadE
     let (packed, missing): (Vec<_>, Vec<_>) =
         missing.partition(|(_, entry)| site.packing.takes(job, &plan.snapshot, entry));
     let packs = send_packs(plan, &packed).await?;
+    let (together, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(_, entry)| {
+        site.store.host().is_some() && entry.kind == Kind::File && rsync::keeps_its_name(plan, entry)
+    });
+    if let Some(host) = site.store.host() {
+        let landed = rsync::send(plan, host, &together).await?;
+        notes.keep(&landed).await;
+        sent.extend(landed);
+    }
     let is_large = |entry: &Entry| entry.kind == Kind::File && entry.size > site.store.single_put();
     let (large, small): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(_, entry)| is_large(entry));
 

@@ -9,7 +9,7 @@ use crate::manifest::Object;
 use crate::shown::Shown;
 use crate::store::{Held, Store, StoreError};
 use crate::uploader::transfer::Sent;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::task::JoinSet;
 
 /// So many objects are asked for at once; the store's connections bound the requests.
@@ -63,6 +63,11 @@ pub async fn check(store: &Store, prefix: &str, sent: &[Sent]) -> Result<(), Che
             _ => doubtful.push(sent),
         }
     }
+    if !doubtful.is_empty()
+        && let Some(sums) = summed(store, &doubtful).await?
+    {
+        return doubtful.into_iter().try_for_each(|sent| same_sum(&sent.object, &sums));
+    }
     let mut asked = JoinSet::new();
     for sent in doubtful {
         if asked.len() >= AT_ONCE
@@ -77,6 +82,20 @@ pub async fn check(store: &Store, prefix: &str, sent: &[Sent]) -> Result<(), Che
         answer??;
     }
     Ok(())
+}
+
+/// What the store says of the bytes of all these, where it answers for many at once.
+async fn summed(store: &Store, sent: &[&Sent]) -> Result<Option<HashMap<String, String>>, CheckError> {
+    let keys: Vec<(&str, u64)> = sent.iter().map(|sent| (sent.object.key.as_str(), sent.size)).collect();
+    Ok(store.sums(&keys).await?)
+}
+
+fn same_sum(object: &Object, sums: &HashMap<String, String>) -> Result<(), CheckError> {
+    match sums.get(&object.key) {
+        Some(sum) if *sum == object.sha256 => Ok(()),
+        Some(_) => Err(CheckError::Bytes(shown(object))),
+        None => Err(CheckError::Missing(shown(object))),
+    }
 }
 
 /// What the store lists under every prefix that the objects are in.
