@@ -151,6 +151,8 @@ impl Ssh {
             "-oServerAliveCountMax=3",
             "-oControlMaster=auto",
             "-oControlPersist=60",
+            // Before the others that both sides know: several times as fast where the processor helps.
+            "-oCiphers=^aes128-gcm@openssh.com",
         ];
         let mut all: Vec<OsString> = fixed.iter().map(OsString::from).collect();
         all.push(format!("-oConnectTimeout={CONNECT}").into());

@@ -45,21 +45,23 @@ pub async fn send(plan: &Plan, host: &Host, files: &[(usize, &Entry)]) -> Result
         return Ok(Vec::new());
     }
     let store = &plan.attempt.lane.site.store;
-    {
+    let moving = async {
         let _turn = store.turn().await;
         transfer(plan, host, files).await?;
         let bytes = files.iter().map(|(_, entry)| entry.size).sum();
         host.moved(bytes);
         let flushed = host.flush(bytes).await.map_err(|error| crate::shown::chain(&error));
-        flushed.map_err(|why| UploadError::Store("the job".into(), StoreError::of_host(store, "", why)))?;
-    }
+        flushed.map_err(|why| UploadError::Store("the job".into(), StoreError::of_host(store, "", why)))
+    };
+    // What changes between the two reads is another file on the host than here, and noticed below.
+    let ((), ours) = tokio::try_join!(moving, hashes(plan, files))?;
     let keys: Vec<String> = files.iter().map(|(_, entry)| plan.key(entry)).collect();
     let asked: Vec<(&str, u64)> =
         std::iter::zip(&keys, files).map(|(key, (_, entry))| (key.as_str(), entry.size)).collect();
-    let (theirs, ours) = tokio::join!(store.sums(&asked), hashes(plan, files));
+    let theirs = store.sums(&asked).await;
     let theirs = theirs.map_err(|error| UploadError::Store("the job".into(), error))?.unwrap_or_default();
     let mut sent = Vec::with_capacity(files.len());
-    for (((index, entry), key), sha256) in files.iter().zip(keys).zip(ours?) {
+    for (((index, entry), key), sha256) in files.iter().zip(keys).zip(ours) {
         if theirs.get(&key) != Some(&sha256) {
             // As large, and as old: rsync took it for the same, and it is another.
             return Err(UploadError::Changed(format!("{} is on the host with other bytes", entry.path)));
