@@ -5,7 +5,7 @@
 //! GNU coreutils and findutils, and rsync. Keys are printable ASCII (`planner/names.rs`) and stand quoted in scripts.
 
 use super::checksum::Checksum;
-use super::ssh::{Done, Ssh, SshError, quoted};
+use super::ssh::{Done, Reading, Ssh, SshError, quoted};
 use super::tap::{Answered, Meter};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -58,10 +58,14 @@ impl Host {
         self.stall + Duration::from_secs(bytes / self.min_rate.max(1))
     }
 
-    async fn script(&self, text: &str, input: &[u8], bytes: u64) -> Result<Done> {
-        // Everything is relative to the root, which is made when it is missing.
+    /// A script whose paths are relative to the root, which is made when it is missing.
+    fn in_root(&self, text: &str) -> String {
         let root = quoted(&self.root);
-        let script = format!("umask 022; mkdir -p -- {root} && cd -- {root} || exit 71; {text}");
+        format!("umask 022; mkdir -p -- {root} && cd -- {root} || exit 71; {text}")
+    }
+
+    async fn script(&self, text: &str, input: &[u8], bytes: u64) -> Result<Done> {
+        let script = self.in_root(text);
         self.meter.pass(input.len() as u64).await;
         let done = self.ssh.run(&script, input, self.patience(bytes)).await;
         let done = done.map_err(|error| failed(&self.root, error))?;
@@ -156,45 +160,41 @@ impl ObjectStore for Host {
             (_, true) => format!("exec sha256sum <{at}"),
             (None, false) => format!("exec cat <{at}"),
             (Some(GetRange::Bounded(range)), false) => {
-                format!(
-                    "tail -c +{} <{at} | head -c {}",
-                    range.start + 1,
-                    range.end.saturating_sub(range.start)
-                )
+                let length = range.end.saturating_sub(range.start);
+                format!("tail -c +{} <{at} | head -c {length}", range.start + 1)
             }
             (Some(_), false) => return Err(none("ranges without an end")),
         };
-        // How long it takes is not known before: a file of the largest size that is read whole.
-        let script = format!("[ -f {at} ] || exit {NOT_THERE}; stat -c %s -- {at}; {read}");
-        let done = self.script(&script, b"", 1 << 30).await?;
-        if done.code == Some(NOT_THERE) {
-            return Err(Error::NotFound { path: key.to_owned(), source: "no such file".into() });
-        }
-        checked(&done, key)?;
-        let output = Bytes::from(done.output);
-        let end = output.iter().position(|byte| *byte == b'\n').unwrap_or(output.len());
-        let size = std::str::from_utf8(output.get(..end).unwrap_or_default())
-            .ok()
-            .and_then(|text| text.parse().ok());
-        let size: u64 = size.ok_or_else(|| generic("its answer has no size"))?;
-        let body = output.slice((end + 1).min(output.len())..);
-        let mut extensions = Extensions::new();
-        let body = match options.head {
-            true => {
-                let sum = String::from_utf8_lossy(&body).split(' ').next().unwrap_or_default().to_owned();
-                extensions.insert(Answered::with(Checksum { name: "sha256", value: sum }));
-                Bytes::new()
+        let script = self.in_root(&format!("[ -f {at} ] || exit {NOT_THERE}; stat -c %s -- {at}; {read}"));
+        self.meter.pass(0).await;
+        let broke = |error| failed(&self.root, error);
+        let mut reading = self.ssh.read(&script, self.stall).await.map_err(broke)?;
+        let Some(size) = reading.line().await.map_err(broke)? else {
+            let done = reading.end().await.map_err(broke)?;
+            if done.code == Some(NOT_THERE) {
+                return Err(Error::NotFound { path: key.to_owned(), source: "no such file".into() });
             }
-            false => body,
+            checked(&done, key)?;
+            return Err(generic("it answered nothing"));
         };
+        let size: u64 = size.parse().map_err(|_| generic("its answer has no size"))?;
+        self.meter.succeeded();
+        let mut extensions = Extensions::new();
         let range = match options.range {
-            Some(GetRange::Bounded(range)) => range,
+            Some(GetRange::Bounded(range)) => range.start.min(size)..range.end.min(size),
             _ => 0..size,
         };
-        if !options.head && body.len() as u64 != range.end.min(size).saturating_sub(range.start) {
-            return Err(generic("the answer is not whole"));
-        }
-        let payload = GetResultPayload::Stream(stream::once(async move { Ok(body) }).boxed());
+        let payload = match options.head {
+            true => {
+                let sum = reading.piece().await.map_err(broke)?;
+                checked(&reading.end().await.map_err(broke)?, key)?;
+                let sum = String::from_utf8_lossy(&sum).split(' ').next().unwrap_or_default().to_owned();
+                extensions.insert(Answered::with(Checksum { name: "sha256", value: sum }));
+                stream::empty().boxed()
+            }
+            false => pieces(reading, range.end.saturating_sub(range.start)),
+        };
+        let payload = GetResultPayload::Stream(payload);
         let meta = meta(location.clone(), size);
         Ok(GetResult { payload, meta, range, attributes: Attributes::new(), extensions })
     }
@@ -241,6 +241,19 @@ impl ObjectStore for Host {
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
         Err(none("copies"))
     }
+}
+
+/// What is still to come of an object, `left` bytes; one that ends early is an error.
+fn pieces(reading: Reading, left: u64) -> BoxStream<'static, Result<Bytes>> {
+    let next = |(mut reading, left): (Reading, u64)| async move {
+        let piece = reading.piece().await.map_err(|error| failed("", error))?;
+        match (left.checked_sub(piece.len() as u64), piece.is_empty()) {
+            (Some(0), true) => Ok(None),
+            (Some(left), false) => Ok(Some((piece, (reading, left)))),
+            _ => Err(generic("the answer is not as long as the object")),
+        }
+    };
+    stream::try_unfold((reading, left), next).boxed()
 }
 
 /// The objects that a listing names. What no key of ours can be is none of ours.

@@ -3,16 +3,19 @@
 //! A command's text is ours; what comes from outside stands in it quoted, or goes over its standard input. The
 //! children have a process group of their own, so that whoever ends them ends all of it.
 
-use rustix::process::{Pid, Signal, kill_process_group};
+pub mod child;
+mod sessions;
+
+pub use child::{Done, Reading};
+
+use child::run;
+use sessions::Sessions;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::process::Command;
+use tokio::sync::Mutex;
 
 /// ssh's own exit status: the connection failed, not the command.
 const NO_CONNECTION: i32 = 255;
@@ -20,16 +23,8 @@ const NO_CONNECTION: i32 = 255;
 const TRIES: u32 = 6;
 /// Time to establish a connection, in seconds.
 const CONNECT: u64 = 10;
-/// The most of a child's words that are kept, in bytes.
+/// The most of what ssh says that is kept, in bytes.
 const WORDS: usize = 8 << 10;
-/// After a child has ended, what it said last is waited for so long.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-/// sshd takes ten sessions over one connection, as shipped (`MaxSessions`).
-const SESSIONS: usize = 8;
-/// After so many sessions in a row that the host took, one more is tried at once.
-const AGAIN: usize = 100;
-/// After a TERM, a process group has so long.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Where the host is, and how it is known.
 #[derive(Clone, Debug)]
@@ -57,48 +52,6 @@ pub struct Ssh {
     sessions: Sessions,
 }
 
-/// How many sessions the host takes at once, as far as it has shown.
-#[derive(Debug)]
-struct Sessions {
-    free: Semaphore,
-    size: AtomicUsize,
-    taken_well: AtomicUsize,
-}
-
-impl Sessions {
-    /// The host refused one: fewer from now on.
-    fn refused(&self, held: SemaphorePermit<'_>) {
-        self.taken_well.store(0, Relaxed);
-        let fewer = |size: usize| (size > 1).then(|| size - 1);
-        if self.size.fetch_update(Relaxed, Relaxed, fewer).is_ok() {
-            held.forget();
-        }
-    }
-
-    /// The host took one.
-    fn went_well(&self) {
-        if self.taken_well.fetch_add(1, Relaxed) + 1 < AGAIN {
-            return;
-        }
-        self.taken_well.store(0, Relaxed);
-        let more = |size: usize| (size < SESSIONS).then_some(size + 1);
-        if self.size.fetch_update(Relaxed, Relaxed, more).is_ok() {
-            self.free.add_permits(1);
-        }
-    }
-}
-
-/// What a command did.
-#[derive(Debug)]
-pub struct Done {
-    /// Its exit status; `None` if a signal ended it.
-    pub code: Option<i32>,
-    /// Its output.
-    pub output: Vec<u8>,
-    /// Its complaints, bounded.
-    pub words: String,
-}
-
 /// Why a command was not run, or did not end.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -123,9 +76,7 @@ impl Ssh {
     pub fn new(address: Address) -> std::io::Result<Self> {
         // A socket's path has at most 100 bytes.
         let dir = tempfile::Builder::new().prefix("dronekeeper-ssh-").tempdir()?;
-        let (free, size) = (Semaphore::new(SESSIONS), AtomicUsize::new(SESSIONS));
-        let sessions = Sessions { free, size, taken_well: AtomicUsize::new(0) };
-        Ok(Ssh { address, dir, connecting: Mutex::new(()), sessions })
+        Ok(Ssh { address, dir, connecting: Mutex::new(()), sessions: Sessions::default() })
     }
 
     /// `user@host`, for people and for rsync.
@@ -169,17 +120,28 @@ impl Ssh {
         all
     }
 
+    /// Runs a script of ours in the host's shell, and gives its output piece by piece.
+    ///
+    /// # Errors
+    /// [`SshError`] when it could not be started.
+    pub async fn read(&self, script: &str, patience: Duration) -> Result<Reading, SshError> {
+        let session = self.sessions.one().await.ok_or(SshError::TimedOut(patience))?;
+        self.connected(patience).await?;
+        Reading::start(self.command(script), session)
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(self.arguments()).arg("--").arg(self.target()).arg(script);
+        command
+    }
+
     /// Runs a script of ours in the host's shell, with `input` as its standard input.
     ///
     /// # Errors
     /// [`SshError`]; what the script did until then is done.
     pub async fn run(&self, script: &str, input: &[u8], patience: Duration) -> Result<Done, SshError> {
-        let make = || {
-            let mut command = Command::new("ssh");
-            command.args(self.arguments()).arg("--").arg(self.target()).arg(script);
-            command
-        };
-        self.session("ssh", make, input, patience).await
+        self.session("ssh", || self.command(script), input, patience).await
     }
 
     /// Runs a command that uses one session of the shared connection. A host that takes no more of them now is asked
@@ -196,7 +158,7 @@ impl Ssh {
     ) -> Result<Done, SshError> {
         let mut tried = 0;
         loop {
-            let session = self.sessions.free.acquire().await.map_err(|_| SshError::TimedOut(patience))?;
+            let session = self.sessions.one().await.ok_or(SshError::TimedOut(patience))?;
             self.connected(patience).await?;
             let done = run(make(), name, input, patience).await?;
             tried += 1;
@@ -261,95 +223,6 @@ impl Drop for Ssh {
         let mut command = std::process::Command::new("ssh");
         command.args(self.arguments()).arg("-Oexit").arg("--").arg(self.target());
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    }
-}
-
-/// Runs a child in a process group of its own to its end, and no longer than `patience`.
-///
-/// # Errors
-/// [`SshError`].
-pub async fn run(
-    mut command: Command,
-    name: &'static str,
-    input: &[u8],
-    patience: Duration,
-) -> Result<Done, SshError> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let child = command.spawn().map_err(|error| SshError::Start(name, error))?;
-    let mut group = Group::of(child);
-    let work = async {
-        let child = &mut group.child;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let give = async {
-            let Some(mut stdin) = stdin else { return };
-            // A command that ends before it has read everything says so by its status.
-            let _ = stdin.write_all(input).await;
-            let _ = stdin.shutdown().await;
-        };
-        let heard = Arc::new(Words::default());
-        let hearing = stderr.map(|stderr| tokio::spawn(hear(stderr, heard.clone())));
-        let mut output = Vec::new();
-        let take = async {
-            match stdout {
-                Some(mut stdout) => stdout.read_to_end(&mut output).await,
-                None => Ok(0),
-            }
-        };
-        let ((), taken) = tokio::join!(give, take);
-        taken.map_err(SshError::Broke)?;
-        let status = child.wait().await.map_err(SshError::Broke)?;
-        if let Some(mut hearing) = hearing {
-            // The shared connection lives on, and holds the end of the pipe.
-            let _ = tokio::time::timeout(LAST_WORDS, &mut hearing).await;
-            hearing.abort();
-        }
-        let words = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let words = String::from_utf8_lossy(&words).trim().to_owned();
-        Ok(Done { code: status.code(), output, words })
-    };
-    let done = tokio::time::timeout(patience, work).await.unwrap_or(Err(SshError::TimedOut(patience)));
-    if !matches!(done, Err(SshError::TimedOut(_))) {
-        group.ended = true;
-    }
-    done
-}
-
-/// What a child has said so far.
-#[derive(Default)]
-struct Words(StdMutex<Vec<u8>>);
-
-async fn hear(mut stderr: ChildStderr, words: Arc<Words>) {
-    let mut chunk = [0; 1024];
-    while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
-        let mut words = words.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = WORDS.saturating_sub(words.len());
-        words.extend(chunk.get(..read).unwrap_or_default().iter().take(room));
-    }
-}
-
-/// A child and all that it started, ended with this value: TERM, and KILL for what is left.
-struct Group {
-    child: Child,
-    pid: Option<Pid>,
-    ended: bool,
-}
-
-impl Group {
-    fn of(child: Child) -> Self {
-        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Group { child, pid, ended: false }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let Some(group) = self.pid.filter(|_| !self.ended) else { return };
-        let _ = kill_process_group(group, Signal::TERM);
-        // Not on the runtime: it may be ending too.
-        std::thread::spawn(move || {
-            std::thread::sleep(GRACE);
-            let _ = kill_process_group(group, Signal::KILL);
-        });
     }
 }
 

@@ -56,34 +56,19 @@ pub struct Pack {
 /// Cuts the files that go into packs into packs, in path order.
 pub fn packs(plan: &Plan, files: &[(usize, &Entry)]) -> Vec<Pack> {
     let site = &plan.attempt.lane.site;
-    let (mut packs, mut rest) = (Vec::new(), files);
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |(_, entry): &&(usize, &Entry)| {
-            bytes += entry.size;
-            bytes <= BYTES
-        };
-        let count = rest.iter().take(FILES).take_while(fits).count().max(1);
-        let (some, others) = rest.split_at(count);
-        packs.push(Pack {
-            dir: plan.dir.clone(),
-            snapshot: plan.snapshot.clone(),
-            files: some.iter().map(|(index, _)| *index).collect(),
-            number: packs.len(),
-            bytes: some.iter().map(|(_, entry)| entry.size).sum(),
-            key: pack_key(
-                &plan.claimed.prefix,
-                &contents(some, site.packing.encoding),
-                site.packing.encoding,
-            ),
-            encoding: site.packing.encoding,
-            store: site.store.clone(),
-            memory: site.memory.clone(),
-            watch: site.watch.clone(),
-        });
-        rest = others;
-    }
-    packs
+    let pack = |(number, files): (usize, &[(usize, &Entry)])| Pack {
+        dir: plan.dir.clone(),
+        snapshot: plan.snapshot.clone(),
+        files: files.iter().map(|(index, _)| *index).collect(),
+        number,
+        bytes: files.iter().map(|(_, entry)| entry.size).sum(),
+        key: pack_key(&plan.claimed.prefix, &contents(files, site.packing.encoding), site.packing.encoding),
+        encoding: site.packing.encoding,
+        store: site.store.clone(),
+        memory: site.memory.clone(),
+        watch: site.watch.clone(),
+    };
+    small::cut(files, FILES, BYTES).into_iter().enumerate().map(pack).collect()
 }
 
 /// Which files, of which change, a pack holds.

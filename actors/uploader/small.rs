@@ -50,19 +50,24 @@ impl Batch {
 
 /// Cuts a list of files into batches of few files or few bytes, whichever comes first.
 pub fn batches<'a>(files: &'a [(usize, &'a Entry)]) -> Vec<&'a [(usize, &'a Entry)]> {
-    let (mut batches, mut rest) = (Vec::new(), files);
+    cut(files, FILES, BYTES)
+}
+
+/// Cuts a list of files into pieces of at most so many files and so many bytes, unless a single file is larger.
+pub fn cut<'a>(files: &'a [(usize, &'a Entry)], count: usize, most: u64) -> Vec<&'a [(usize, &'a Entry)]> {
+    let (mut pieces, mut rest) = (Vec::new(), files);
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = |(_, entry): &&(usize, &Entry)| {
             bytes += entry.size;
-            bytes <= BYTES
+            bytes <= most
         };
-        let count = rest.iter().take(FILES).take_while(fits).count().max(1);
-        let (batch, others) = rest.split_at(count);
-        batches.push(batch);
+        let count = rest.iter().take(count).take_while(fits).count().max(1);
+        let (piece, others) = rest.split_at(count);
+        pieces.push(piece);
         rest = others;
     }
-    batches
+    pieces
 }
 
 /// One object in memory, hashed.

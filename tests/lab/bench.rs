@@ -99,6 +99,10 @@ impl Bench {
         writeln!(text, "[results]\ndir = {:?}\nrescan = \"100ms\"", self.results()).unwrap();
         writeln!(text, "[store]\nstall = \"3s\"\n{}", self.store).unwrap();
         writeln!(text, "[[lane]]\nname = \"jobs\"\nsettle = \"150ms\"\n{lane}{}", self.lane).unwrap();
+        if !self.extra.contains("[disk]") {
+            // However full the machine is that runs the tests.
+            writeln!(text, "[disk]\nhigh = \"100%\"").unwrap();
+        }
         writeln!(text, "{}", self.extra).unwrap();
         let file = self.path("dronekeeper.toml");
         if fs::read_to_string(&file).is_ok_and(|written| written == text) {
