@@ -97,7 +97,9 @@ async fn transfer(plan: &Plan, host: &Host, files: &[(usize, &Entry)]) -> Result
     let root = host.root.trim_end_matches('/');
     let to = format!("{}:{root}/{}/", host.ssh.target(), plan.claimed.prefix);
     let make = || {
-        let mut command = Command::new("rsync");
+        // A drone that is killed takes its rsync along: nothing may be written beside the next attempt.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "rsync"]);
         command.args(["--secluded-args", "--from0", "--files-from=-", "--times", "--no-implied-dirs"]);
         // Bytes decide, not the times of an earlier attempt's file.
         command.arg("--ignore-times");
