@@ -87,6 +87,8 @@ impl CompleteJob {
 pub enum Verdict {
     /// Not finished, as far as can be seen.
     NotYet,
+    /// It is said to be finished, and its files still change.
+    Restless,
     /// Finished at that time.
     Finished(SystemTime),
 }
@@ -114,6 +116,9 @@ pub fn rule(lane: &Arc<Lane>) -> Box<dyn Rule> {
         config::Completion::Hub => Box::new(by_hub::ByHub::new(lane)),
     }
 }
+
+/// A job that is said to be finished and is not still for so many times `settle` is shown to a person.
+const RESTLESS: u32 = 300;
 
 /// How long we have watched a job, and since when it has not changed, by a clock that nobody sets.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +154,12 @@ impl Completion {
         let (watched, still) = self.watch(hold.job(), snapshot.youngest_ns, Instant::now());
         let finished_at = match self.rule.judge(&dir, still, self.lane.site.clock.now())? {
             Verdict::NotYet => return Ok(None),
+            Verdict::Restless => {
+                if watched > self.lane.settings.settle.saturating_mul(RESTLESS) {
+                    self.lane.site.restless.note(hold.job());
+                }
+                return Ok(None);
+            }
             Verdict::Finished(at) => at,
         };
         if self.lane.site.clock.age(finished_at).max(watched) < self.lane.settings.upload_after {

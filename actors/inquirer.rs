@@ -91,9 +91,7 @@ impl Inquirer {
                 }
                 self.site.hub_trouble.begin(&chain(&error));
                 self.failures += 1;
-                let pause = TICK.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
-                let jitter = 0.8 + 0.4 * f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
-                pause.mul_f64(jitter)
+                kernel::jittered(TICK.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE))
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod dwell;
 pub mod finished;
 pub mod jobs;
 pub mod keeper;
+pub mod notices;
 pub mod operator;
 pub mod outbox;
 pub mod resume;
@@ -24,6 +25,7 @@ pub use jobs::{
     Changed, Changes, DropAttempt, FailAttempt, Forget, History, ListJobs, OpenAttempt, Opened, Quarantine,
     RecordPruned, RecordPublished, RecordVoid, RetryNow,
 };
+pub use notices::{KeepNotices, Notice};
 pub use operator::{CountDeletion, HoldPruning, Pause, Pauses, PruningHeld, ReleasePruning, Unpause};
 pub use outbox::{Incident, KeepMail, Letter, MailBook, ReadMail};
 pub use resume::{

@@ -14,16 +14,19 @@
 //! - `janitor` ends what crashes left behind
 //! - `ledger` what was tried and what came of it; a memory, never the authority
 //! - `mailer` tells on-call of trouble, and that it is over
+//! - `notifier` tells other programs of offloaded jobs
 //! - `console` the control socket and the admin address
 //!
 //! What they share:
 //! - `lab` the nouns: paths, kinds, digests, identities
 //! - `manifest` claim and manifest, the store's word on a job
 //! - `store` the object stores behind one face, and what each can prove
+//! - `routes` which files also go elsewhere
 //! - `hub` the central server that knows the jobs
 //! - `tree` the results directory, by descriptor only
 //! - `site`, `lane` what the stages work on; `holds` who has which job in hand
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
+//! - `outlet` how the sending of mail and notifications goes
 //! - `shown` text from outside, made safe to show
 //! - `audit` verify and restore: the store against its manifests
 
@@ -42,10 +45,13 @@ pub mod lane;
 pub mod ledger;
 pub mod mailer;
 pub mod manifest;
+pub mod notifier;
+pub mod outlet;
 pub mod packing;
 pub mod planner;
 pub mod progress;
 pub mod pruner;
+pub mod routes;
 pub mod scanner;
 pub mod shown;
 pub mod site;

@@ -9,7 +9,6 @@
 //! transaction, and read back at the start. A ledger that cannot be used costs that memory at a restart, and
 //! nothing else: a mail is sent from memory.
 
-pub mod health;
 pub mod incidents;
 pub mod letter;
 pub mod pauses;
@@ -18,10 +17,10 @@ pub mod post;
 use crate::console::desk::Desk;
 use crate::console::status::Problem;
 use crate::ledger::{KeepMail, Letter, ListJobs, MailBook, ReadMail};
+use crate::outlet::{self, Outlet};
 use crate::shown::chain;
 use crate::site::Site;
 use actix::prelude::*;
-use health::Health;
 use incidents::{Incidents, News, Rules};
 use letter::Affected;
 use pauses::Pauses;
@@ -43,7 +42,7 @@ pub struct Mailer {
     site: Arc<Site>,
     desk: Arc<Desk>,
     settings: Arc<config::Mail>,
-    health: Arc<Health>,
+    outlet: Arc<Outlet>,
     /// Time between two looks at the drone.
     round: Duration,
     incidents: Incidents,
@@ -57,13 +56,13 @@ pub struct Mailer {
 
 impl Mailer {
     /// Mails what `desk` finds wrong. `rescan` is the time between two sweeps: problems do not change faster.
-    pub fn new(desk: Arc<Desk>, health: Arc<Health>, settings: config::Mail, rescan: Duration) -> Self {
+    pub fn new(desk: Arc<Desk>, outlet: Arc<Outlet>, settings: config::Mail, rescan: Duration) -> Self {
         let round = (rescan * 2).clamp(Duration::from_millis(200), Duration::from_secs(60));
         Mailer {
             site: desk.site.clone(),
             desk,
             settings: Arc::new(settings),
-            health,
+            outlet,
             round,
             incidents: Incidents::default(),
             letters: Vec::new(),
@@ -81,7 +80,7 @@ impl Mailer {
             let kept = if informed { None } else { site.ledger(ReadMail).await.ok() };
             let begun = Instant::now();
             let mut problems = desk.status().await.problems;
-            problems.retain(|problem| problem.id != health::KIND);
+            problems.retain(|problem| problem.id != outlet::MAIL);
             (kept, problems, begun.elapsed())
         };
         ctx.wait(look.into_actor(self).then(|(kept, problems, took), act, ctx| {
@@ -148,7 +147,7 @@ impl Mailer {
     fn keep(&mut self, ctx: &mut Context<Self>) {
         self.letters.sort_by(|one, other| (&one.id, &one.recipient).cmp(&(&other.id, &other.recipient)));
         let oldest = self.letters.iter().map(|letter| letter.at).min();
-        self.health.waiting(self.letters.len(), oldest);
+        self.outlet.waiting(self.letters.len(), oldest);
         if !self.informed {
             return;
         }
@@ -185,14 +184,14 @@ impl Mailer {
         match done {
             Ok(()) => {
                 info!(mail = %letter.id, to = %letter.recipient, "mail sent");
-                self.health.sent(self.site.clock.now());
+                self.outlet.sent(self.site.clock.now());
                 self.pauses.worked(letter);
                 self.letters.retain(|other| !same(other, letter));
             }
             Err(error) => {
                 let why = post::told(&error);
                 debug!(mail = %letter.id, to = %letter.recipient, error = %why, "mail not sent");
-                self.health.failed(&why);
+                self.outlet.failed(&why);
                 self.pauses.failed(letter, error.is_of_mail(), error.is_final(), Instant::now());
             }
         }

@@ -260,6 +260,12 @@ impl ManifestEntry {
         }
     }
 
+    /// SHA-256 in hex of the entry's own bytes in the store; `None` if it has none there.
+    pub fn sha256(&self) -> Option<&str> {
+        let object = self.object.as_ref().map(|object| object.sha256.as_str());
+        object.or(self.part.as_ref().map(|part| part.sha256.as_str()))
+    }
+
     /// The true path.
     ///
     /// # Errors

@@ -7,9 +7,10 @@ use crate::inquirer::inquiries::Inquiries;
 use crate::ledger::{Ledger, LedgerError};
 use crate::packing::Packing;
 use crate::progress::Watch;
+use crate::routes::Routes;
 use crate::store::Store;
 use crate::tree::{Root, Trash};
-use crate::trouble::{Collisions, Trouble};
+use crate::trouble::{Collisions, Restless, Trouble};
 use crate::uploader::buffers::Buffers;
 use actix::{Handler, Message};
 use kernel::ChildRef;
@@ -62,6 +63,8 @@ pub struct Site {
     pub trouble: Trouble,
     /// Names in the store that were taken.
     pub collisions: Collisions,
+    /// Jobs that do not come to rest.
+    pub restless: Restless,
     /// What is wrong with the hub, if anything is.
     pub hub_trouble: HubTrouble,
     /// The jobs that the hub is asked about.
@@ -70,6 +73,10 @@ pub struct Site {
     pub packing: Packing,
     /// How full the disk is.
     pub disk: Disk,
+    /// What also goes elsewhere.
+    pub routes: Routes,
+    /// The addresses that are told of each offloaded job.
+    pub notified: Vec<String>,
     /// Everything is done but the deleting.
     pub shadow: bool,
 }

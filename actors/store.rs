@@ -52,6 +52,24 @@ pub struct Settings {
     pub bandwidth: Option<u64>,
 }
 
+impl Settings {
+    /// As the operator says; a relative directory counts from the working directory.
+    pub fn of(store: &config::Store) -> Self {
+        let url = match store.directory() {
+            Some(dir) => format!("file://{}", std::path::absolute(&dir).unwrap_or(dir).display()),
+            None => store.url.clone(),
+        };
+        Settings {
+            url,
+            options: store.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            connections: store.connections,
+            stall: store.stall,
+            min_rate: store.min_rate.0,
+            bandwidth: store.bandwidth.map(|rate| rate.0),
+        }
+    }
+}
+
 /// One object as the store describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Held {
@@ -111,6 +129,11 @@ impl Store {
     /// Its URL, and the server where it is not the usual one; without secrets.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Its URL alone, as people copy it.
+    pub fn url(&self) -> &str {
+        &self.0.settings.url
     }
 
     /// What it was found to be able to do; before [`Store::probe`], nothing.

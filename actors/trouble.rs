@@ -99,6 +99,33 @@ impl Collisions {
     }
 }
 
+/// What nothing is heard of for so long has come to rest, or is gone.
+const AT_REST: Duration = Duration::from_secs(600);
+
+/// The jobs that are said to be finished, and whose files change all the same.
+#[derive(Debug, Default)]
+pub struct Restless(Mutex<BTreeMap<RelPath, SystemTime>>);
+
+impl Restless {
+    /// A job was seen to change again.
+    pub fn note(&self, job: &RelPath) {
+        if self.jobs().insert(job.clone(), SystemTime::now()).is_none() {
+            warn!(%job, "said to be finished, and its files still change: kept until they do not");
+        }
+    }
+
+    /// Those that are.
+    pub fn now(&self) -> Vec<RelPath> {
+        let mut jobs = self.jobs();
+        jobs.retain(|_, at| at.elapsed().is_ok_and(|age| age < AT_REST));
+        jobs.keys().cloned().collect()
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<RelPath, SystemTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

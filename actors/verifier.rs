@@ -5,15 +5,18 @@
 //! ```
 //!
 //! The store is asked what it holds now; the directory is read again and must be what was sent. Only then
-//! is the manifest published, read back and compared. Any doubt ends the attempt; nothing is deleted.
+//! is the manifest published, read back and compared, and what routes send elsewhere delivered. Any doubt ends
+//! the attempt; nothing is deleted.
 
 pub mod check;
+pub mod deliver;
 pub mod publish;
 
 use crate::lab::{Digest, RelPath};
 use crate::lane::Lane;
 use crate::ledger::{FailureClass, RecordPublished};
 use crate::manifest::Manifest;
+use crate::notifier::notice::notices;
 use crate::planner::attempt::Attempt;
 use crate::pruner::PruneJob;
 use crate::shown::chain;
@@ -22,6 +25,7 @@ use crate::uploader::Receipt;
 use actix::prelude::*;
 use bytes::Bytes;
 use check::CheckError;
+use deliver::DeliverError;
 use kernel::Next;
 use publish::PublishError;
 use std::sync::Arc;
@@ -83,6 +87,8 @@ pub enum VerifyError {
     Check(#[from] CheckError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error(transparent)]
+    Deliver(DeliverError),
     #[error("cannot read the job's directory again")]
     Tree(#[from] TreeError),
     #[error("cannot read the job's directory again: the reader died")]
@@ -91,11 +97,21 @@ pub enum VerifyError {
     Changed(String),
 }
 
+impl From<DeliverError> for VerifyError {
+    fn from(error: DeliverError) -> Self {
+        match error {
+            DeliverError::Changed(what) => VerifyError::Changed(what),
+            error => VerifyError::Deliver(error),
+        }
+    }
+}
+
 impl VerifyError {
     fn class(&self) -> FailureClass {
         match self {
             VerifyError::Check(error) => error.class(),
             VerifyError::Publish(error) => error.class(),
+            VerifyError::Deliver(error) => error.class(),
             VerifyError::Tree(_) | VerifyError::Reader(_) => FailureClass::Io,
             VerifyError::Changed(_) => FailureClass::ChangedSource,
         }
@@ -166,10 +182,12 @@ async fn prove(receipt: &Receipt) -> Result<(Arc<Manifest>, Bytes), VerifyError>
     if let Some(difference) = lane.site.io.spawn_blocking(again).await?? {
         return Err(VerifyError::Changed(difference.to_string()));
     }
-    Ok(match &plan.claimed.published {
+    let (manifest, bytes) = match &plan.claimed.published {
         Some(published) => (published.manifest.clone(), published.bytes.clone()),
         None => publish::publish(receipt).await?,
-    })
+    };
+    deliver::deliver(plan, &manifest).await?;
+    Ok((manifest, bytes))
 }
 
 /// Tells the ledger. A ledger that cannot be written makes nothing less safe; it only puts off the pruning.
@@ -186,6 +204,7 @@ async fn record(receipt: Receipt, manifest: Arc<Manifest>, bytes: Bytes) -> Proo
         prefix: manifest.prefix.clone(),
         manifest_sha256: Digest::of(&bytes),
         published_at: site.clock.now(),
+        notices: notices(site, &manifest, &bytes),
     };
     let dwell = match site.ledger(published).await {
         Ok(dwell) => Some(dwell),

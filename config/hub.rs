@@ -3,7 +3,7 @@
 use crate::report::Complaint;
 use crate::units::{self, Secret};
 use crate::{Completion, Config};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
@@ -13,7 +13,7 @@ use url::Url;
 #[serde(default, deny_unknown_fields)]
 pub struct Hub {
     /// Its RPC address, or several of which the first that answers is asked; empty: there is no hub.
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(deserialize_with = "units::one_or_more")]
     pub url: Vec<String>,
     /// One request.
     #[serde(deserialize_with = "units::duration")]
@@ -68,19 +68,4 @@ pub(crate) fn judge(config: &Config, complaints: &mut Vec<Complaint>) {
         let help = "20 is usual";
         complaints.push(Complaint::key("limits.hub_requests_per_second", "is zero", help));
     }
-}
-
-/// One address, or a list of them.
-fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Value {
-        One(String),
-        More(Vec<String>),
-    }
-    Ok(match Value::deserialize(from)? {
-        Value::One(url) if url.is_empty() => Vec::new(),
-        Value::One(url) => vec![url],
-        Value::More(urls) => urls,
-    })
 }

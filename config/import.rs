@@ -9,6 +9,7 @@
 //! could delete results or send them where they did not go before.
 
 mod address;
+mod compliance;
 mod draft;
 mod ini;
 mod left;

@@ -3,7 +3,8 @@
 //! - `process` who the machine is, its log, how it is asked, how it restarts and ends
 //! - `results` what is offloaded, in which lanes, within which limits
 //! - `store` where it goes
-//! - `hub` who knows the jobs; `mail` who is told of trouble
+//! - `routes` what goes elsewhere too
+//! - `hub` who knows the jobs; `mail` who is told of trouble; `notify` what is told of offloaded jobs
 //! - `units` durations, sizes, rates, secrets
 //! - `load` where the file is found, how the environment changes it
 //! - `rules` what no type can say
@@ -16,9 +17,11 @@ mod hub;
 mod import;
 mod load;
 mod mail;
+mod notify;
 mod process;
 mod report;
 mod results;
+mod routes;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -29,9 +32,11 @@ pub use hub::Hub;
 pub use import::{Fate, Imported, IniError, Left, import};
 pub use load::{Loaded, VARIABLE, environment, load, parse};
 pub use mail::Mail;
+pub use notify::{Notify, NotifyKind};
 pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
 pub use report::ConfigError;
 pub use results::{Attempts, Completion, DELETE_ONLY, Disk, Lane, Limits, Order, Results};
+pub use routes::{Key, Patterns, Piece, Route, RouteCompress};
 pub use store::{Compress, Layout, Store};
 pub use units::{BadUnit, ByteCount, ByteRate, Pauses, Percent, Secret};
 
@@ -53,10 +58,13 @@ pub struct Config {
     pub store: Store,
     #[serde(rename = "lane")]
     pub lanes: Vec<Lane>,
+    #[serde(rename = "route")]
+    pub routes: Vec<Route>,
     pub disk: Disk,
     pub limits: Limits,
     pub hub: Hub,
     pub mail: Mail,
+    pub notify: Vec<Notify>,
     pub shutdown: Shutdown,
 }
 
@@ -70,10 +78,12 @@ impl Default for Config {
             results: Results::default(),
             store: Store::default(),
             lanes: Lane::usual(),
+            routes: Vec::new(),
             disk: Disk::default(),
             limits: Limits::default(),
             hub: Hub::default(),
             mail: Mail::default(),
+            notify: Vec::new(),
             shutdown: Shutdown::default(),
         }
     }
@@ -120,12 +130,14 @@ impl Config {
                 "delete_only",
             ],
         ),
+        ("route", &["match", "url", "key", "compress", "options", "when"]),
         ("disk", &["high", "low", "pressure_workers"]),
         ("limits", &["deletions_per_hour", "hub_requests_per_second"]),
         ("hub", &["url", "timeout", "token", "token_file"]),
         ("mail", &["smtp", "from", "to", "digest", "user", "password", "password_file", "ca_file"]),
+        ("notify", &["url", "kind", "token", "token_file", "account_file", "attributes", "ca_file"]),
         ("shutdown", &["deadline"]),
     ];
     /// Sections that the contract names and this version does not have.
-    pub(crate) const LATER: &[&str] = &["containers", "queue", "route"];
+    pub(crate) const LATER: &[&str] = &["containers", "queue"];
 }

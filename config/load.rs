@@ -4,7 +4,7 @@
 //! into the typed sections. The environment comes last and wins.
 
 use crate::report::{Complaint, ConfigError};
-use crate::{Config, rules};
+use crate::{Config, Notify, Route, rules};
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
@@ -55,8 +55,11 @@ pub fn load(
     if let Some(file) = &file {
         says_where_results_go(file, &text, &environment)?;
     }
-    let secrets = [config.store.read_secrets(), config.hub.read_secrets(), config.mail.read_secrets()];
-    let complaints: Vec<Complaint> = secrets.into_iter().filter_map(Result::err).collect();
+    let one = [config.store.read_secrets(), config.hub.read_secrets(), config.mail.read_secrets()];
+    let routes = config.routes.iter_mut().map(Route::read_secrets);
+    let notify = config.notify.iter_mut().map(Notify::read_secrets);
+    let secrets = one.into_iter().chain(routes).chain(notify);
+    let complaints: Vec<Complaint> = secrets.filter_map(Result::err).collect();
     if !complaints.is_empty() {
         return Err(ConfigError::new(None, "", complaints));
     }
@@ -137,8 +140,8 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Compl
     let (Some(section), Some(key)) = (parts.next(), parts.next()) else {
         return complain("its form is DRONEKEEPER__SECTION__KEY");
     };
-    if section == "lane" {
-        return complain("lanes are set in the file only");
+    if ["lane", "route", "notify"].contains(&section) {
+        return complain("lists of sections are set in the file only");
     }
     let Some((_, keys)) = Config::KEYS.iter().find(|(known, _)| *known == section) else {
         return complain(&format!("there is no section `{section}`{}", suggestion(section, sections())));

@@ -1,7 +1,7 @@
 //! What no type can say: settings that contradict each other, or that would endanger results.
 
 use crate::report::Complaint;
-use crate::{Compress, Config, Lane, Layout, hub, mail};
+use crate::{Compress, Config, Lane, Layout, hub, mail, notify, routes};
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use url::Url;
@@ -16,6 +16,8 @@ pub fn judge(config: &Config) -> Vec<Complaint> {
     store(config, &mut complaints);
     hub::judge(config, &mut complaints);
     mail::judge(&config.mail, &mut complaints);
+    routes::judge(&config.routes, &mut complaints);
+    notify::judge(&config.notify, &mut complaints);
     if config.drone.name.is_empty() || config.drone.name.chars().any(char::is_control) {
         complaints.push(Complaint::key("drone.name", "is empty or not printable", "name the machine"));
     }
@@ -126,12 +128,28 @@ fn store(config: &Config, complaints: &mut Vec<Complaint>) {
         let help = "write `layout = \"packed\"` too: this version compresses packs, not single files";
         complaints.push(Complaint::key("store.compress", "has nothing to compress", help));
     }
-    let mut complain = |text: &str, help: &str| complaints.push(Complaint::key("store.url", text, help));
+    bucket(&store.url, "store.url", complaints);
+    if store.connections == 0 || store.connections > 1024 {
+        complaints.push(Complaint::key("store.connections", "is not between 1 and 1024", "32 is usual"));
+    }
+    let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if !store.prefix.is_empty() && !store.prefix.trim_matches('/').split('/').all(sound) {
+        complaints.push(Complaint::key(
+            "store.prefix",
+            "is not a path",
+            "write for example \"lab-7/results\"",
+        ));
+    }
+}
+
+/// Is this the address of a store?
+pub(crate) fn bucket(url: &str, key: &str, complaints: &mut Vec<Complaint>) {
+    let mut complain = |text: &str, help: &str| complaints.push(Complaint::key(key, text, help));
     let example =
         "write for example \"s3://bucket\", \"gs://bucket\", \"az://container\" or \"file:///srv/results\"";
-    match Url::parse(&store.url) {
+    match Url::parse(url) {
         // A relative directory is no URL to the standard, and what people write.
-        _ if store.directory().is_some_and(|path| !path.as_os_str().is_empty()) => {}
+        _ if url.strip_prefix("file://").is_some_and(|path| !path.is_empty()) => {}
         Err(_) => complain("is not a URL", example),
         Ok(url) if url.scheme() == "rsync" && !is_results_host(&url) => {
             let help = "write for example \"rsync://offloader@dumpster/usr/local/autotest/results\"";
@@ -145,23 +163,15 @@ fn store(config: &Config, complaints: &mut Vec<Complaint>) {
             if ["s3", "s3a", "gs", "az", "azure"].contains(&url.scheme())
                 && !["", "/"].contains(&url.path()) =>
         {
-            complain("holds a path after the bucket", "put it into `store.prefix`");
+            complain(
+                "holds a path after the bucket",
+                "put it into `store.prefix`, or into the `key` of a route",
+            );
         }
         Ok(url) if url.scheme() != "memory" && url.host_str().unwrap_or("").is_empty() => {
             complain("names no bucket or server", example);
         }
         Ok(_) => {}
-    }
-    if store.connections == 0 || store.connections > 1024 {
-        complaints.push(Complaint::key("store.connections", "is not between 1 and 1024", "32 is usual"));
-    }
-    let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
-    if !store.prefix.is_empty() && !store.prefix.trim_matches('/').split('/').all(sound) {
-        complaints.push(Complaint::key(
-            "store.prefix",
-            "is not a path",
-            "write for example \"lab-7/results\"",
-        ));
     }
 }
 

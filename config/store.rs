@@ -4,7 +4,7 @@ use crate::report::Complaint;
 use crate::units::{self, ByteRate, Secret};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which objects a job becomes.
@@ -80,12 +80,6 @@ impl Store {
 
     /// Replaces each option `x_file` by `x` with the file's content, without the newline at its end.
     pub(crate) fn read_secrets(&mut self) -> Result<(), Complaint> {
-        let files: Vec<String> = self.options.keys().filter(|key| key.ends_with("_file")).cloned().collect();
-        for key in files {
-            let Some(path) = self.options.remove(&key) else { continue };
-            let secret = units::secret_file(&format!("store.options.{key}"), Path::new(path.expose()))?;
-            self.options.insert(key.trim_end_matches("_file").to_owned(), secret);
-        }
-        Ok(())
+        units::secret_files("store.options", &mut self.options)
     }
 }

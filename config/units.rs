@@ -2,6 +2,7 @@
 
 use crate::report::Complaint;
 use serde::{Deserialize, Deserializer, de};
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display, Formatter};
 use std::path::Path;
 use std::str::FromStr;
@@ -144,6 +145,35 @@ pub fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ByteRate>, D::
         "unlimited" => Ok(None),
         text => text.parse().map(Some).map_err(de::Error::custom),
     }
+}
+
+/// Reads one text, or a list of them; an empty text is an empty list.
+///
+/// # Errors
+/// When it is neither.
+pub fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Value {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Value::deserialize(from)? {
+        Value::One(text) if text.is_empty() => Vec::new(),
+        Value::One(text) => vec![text],
+        Value::More(texts) => texts,
+    })
+}
+
+/// Replaces each option `x_file` by `x` with the file's content, without the newline at its end.
+pub(crate) fn secret_files(section: &str, options: &mut BTreeMap<String, Secret>) -> Result<(), Complaint> {
+    let files: Vec<String> = options.keys().filter(|key| key.ends_with("_file")).cloned().collect();
+    for key in files {
+        let Some(path) = options.remove(&key) else { continue };
+        let secret = secret_file(&format!("{section}.{key}"), Path::new(path.expose()))?;
+        options.insert(key.trim_end_matches("_file").to_owned(), secret);
+    }
+    Ok(())
 }
 
 /// Reads a secret from its file, without the newline at its end.

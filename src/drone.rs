@@ -5,6 +5,7 @@
 //! |- console            worker         the control socket and the admin address
 //! |- disk               worker         more workers while the disk is full
 //! |- mailer             worker         tells on-call of trouble, if there is a mail server
+//! |- notifier           worker         tells other programs of offloaded jobs, if there are any
 //! `- offload            rest_for_one   escalates
 //!    |- ledger          worker         if it dies, all below reopen
 //!    |- janitor         worker         ends what crashes left behind
@@ -24,6 +25,7 @@ use actors::janitor::Janitor;
 use actors::lane::Lane;
 use actors::ledger::Ledger;
 use actors::mailer::Mailer;
+use actors::notifier::Notifier;
 use actors::planner::Planner;
 use actors::pruner::Pruner;
 use actors::scanner::Scanner;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 pub fn tree(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
     ChildSpec::supervisor("root", house.levels().root, move || {
-        let above = [Some(console(&built)), Some(disk(&built)), mailer(&built)];
+        let above = [Some(console(&built)), Some(disk(&built)), mailer(&built), notifier(&built)];
         above.into_iter().flatten().chain([offload(&built)]).collect()
     })
 }
@@ -90,6 +92,12 @@ fn mailer(house: &Arc<House>) -> Option<ChildSpec> {
     let rescan = config.results.rescan;
     let make = move |_| Mailer::new(desk.clone(), health.clone(), config.mail.clone(), rescan);
     Some(house.worker(ChildSpec::worker("mailer", &ChildRef::vacant(), make)))
+}
+
+fn notifier(house: &Arc<House>) -> Option<ChildSpec> {
+    let (site, sinks, outlet) = (house.site.clone(), house.sinks.clone(), house.desk.notify.clone()?);
+    let make = move |_| Notifier::new(site.clone(), sinks.clone(), outlet.clone());
+    Some(house.worker(ChildSpec::worker("notifier", &ChildRef::vacant(), make)))
 }
 
 fn lanes(house: &Arc<House>) -> ChildSpec {

@@ -9,12 +9,16 @@ use actors::inquirer::HubTrouble;
 use actors::inquirer::inquiries::Inquiries;
 use actors::lane::Lane;
 use actors::ledger::Ledger;
+use actors::notifier::Sink;
+use actors::outlet::Outlet;
 use actors::packing::Packing;
 use actors::progress::Watch;
+use actors::routes::{RouteError, Routes};
+use actors::shown::chain;
 use actors::site::{Clock, Memory, Site};
 use actors::store::{Settings, Store, StoreError};
 use actors::tree::{Patterns, Root, Trash, TreeError};
-use actors::trouble::{Collisions, Trouble};
+use actors::trouble::{Collisions, Restless, Trouble};
 use actors::uploader::buffers::Buffers;
 use config::Config;
 use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Strategy};
@@ -44,6 +48,9 @@ pub enum HouseError {
     /// The store's settings cannot work.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A route's settings cannot work.
+    #[error(transparent)]
+    Route(#[from] RouteError),
     /// The hub's settings cannot work.
     #[error(transparent)]
     Hub(#[from] HubError),
@@ -72,6 +79,8 @@ pub struct House {
     pub boot: Uuid,
     /// Who knows the jobs, if anybody does.
     pub hub: Option<Arc<Hub>>,
+    /// Who is told of offloaded jobs.
+    pub sinks: Vec<Arc<Sink>>,
     /// Who answers for the drone.
     pub desk: Arc<Desk>,
     state_dir: PathBuf,
@@ -111,10 +120,13 @@ impl House {
             first_pause: config.results.rescan,
             trouble: Trouble::default(),
             collisions: Collisions::default(),
+            restless: Restless::default(),
             hub_trouble: HubTrouble::default(),
             inquiries: Inquiries::default(),
             packing: Packing::of(&config.store),
             disk: Disk::default(),
+            routes: Routes::open(config)?,
+            notified: config.notify.iter().map(|notify| notify.url.clone()).collect(),
             shadow: config.drone.mode == config::Mode::Shadow,
         });
         let lanes: Vec<Arc<Lane>> =
@@ -123,12 +135,15 @@ impl House {
             config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?;
         let requests = config.limits.hub_requests_per_second;
         let hub = Hub::open(&config.hub, requests, &config.drone.name)?.map(Arc::new);
+        let sinks = config.notify.iter().map(|notify| Sink::open(notify).map(Arc::new));
+        let sinks = sinks.collect::<Result<_, _>>().map_err(|error| HouseError::Settings(chain(&error)))?;
         let desk = Arc::new(Desk {
             site: site.clone(),
             lanes: lanes.clone(),
             census: OnceLock::new(),
             started: SystemTime::now(),
-            mail: (!config.mail.smtp.is_empty()).then(Arc::default),
+            mail: (!config.mail.smtp.is_empty()).then(|| Arc::new(Outlet::of_mail())),
+            notify: (!config.notify.is_empty()).then(|| Arc::new(Outlet::of_notifications())),
         });
         Ok(Arc::new(House {
             config: config.clone(),
@@ -137,6 +152,7 @@ impl House {
             patterns,
             boot: Uuid::new_v4(),
             hub,
+            sinks,
             desk,
             state_dir,
             _state_lock: lock,
@@ -233,18 +249,7 @@ fn backoff(supervision: &config::Supervision) -> Backoff {
 /// # Errors
 /// [`StoreError`].
 pub fn store(config: &Config) -> Result<Store, StoreError> {
-    let url = match config.store.directory() {
-        Some(dir) => format!("file://{}", std::path::absolute(&dir).unwrap_or(dir).display()),
-        None => config.store.url.clone(),
-    };
-    Store::open(&Settings {
-        url,
-        options: config.store.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        connections: config.store.connections,
-        stall: config.store.stall,
-        min_rate: config.store.min_rate.0,
-        bandwidth: config.store.bandwidth.map(|rate| rate.0),
-    })
+    Store::open(&Settings::of(&config.store))
 }
 
 /// The threads that transfers run on.

@@ -30,9 +30,11 @@ pub fn refused(error: &HouseError) -> Status {
     error!(error = %chain(error), "cannot start");
     match error {
         HouseError::Held(_) => Status::Held,
-        HouseError::Settings(_) | HouseError::Tree(_) | HouseError::Store(_) | HouseError::Hub(_) => {
-            Status::Config
-        }
+        HouseError::Settings(_)
+        | HouseError::Tree(_)
+        | HouseError::Store(_)
+        | HouseError::Route(_)
+        | HouseError::Hub(_) => Status::Config,
     }
 }
 

@@ -33,12 +33,16 @@ mod lies;
 mod mail;
 #[path = "lab/modes.rs"]
 mod modes;
+#[path = "lab/notify.rs"]
+mod notify;
 #[path = "lab/offload.rs"]
 mod offload;
 #[path = "lab/packing.rs"]
 mod packing;
 #[path = "lab/resume.rs"]
 mod resume;
+#[path = "lab/routes.rs"]
+mod routes;
 #[path = "lab/rsync.rs"]
 mod rsync;
 #[path = "lab/setup.rs"]

@@ -27,7 +27,7 @@ impl Rule for Marker {
             return Ok(Verdict::NotYet);
         };
         Ok(match still < self.settle {
-            true => Verdict::NotYet,
+            true => Verdict::Restless,
             false => Verdict::Finished(finished_at),
         })
     }

@@ -12,7 +12,7 @@ use crate::ledger::{
     Forget, History, JobRow, JobState, LedgerError, ListJobs, Pause, Pauses, PruningHeld, ReleasePruning,
     RetryNow, Unpause,
 };
-use crate::mailer::health::Health;
+use crate::outlet::Outlet;
 use crate::planner::attempt::rfc3339;
 use crate::shown::{Shown, chain};
 use crate::site::Site;
@@ -32,7 +32,9 @@ pub struct Desk {
     /// When the process began.
     pub started: SystemTime,
     /// How the sending of mail goes, if mail is sent.
-    pub mail: Option<Arc<Health>>,
+    pub mail: Option<Arc<Outlet>>,
+    /// How the sending of notifications goes, if any are sent.
+    pub notify: Option<Arc<Outlet>>,
 }
 
 impl Desk {
@@ -69,6 +71,11 @@ impl Desk {
             };
             let text = format!("{job} went beside {}, which is another job's{others}", Shown::text(prefix));
             problem("collision", text, "dronekeeper verify --all; were job numbers given out again?");
+        }
+        if let [first, others @ ..] = &site.restless.now()[..] {
+            let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+            let text = format!("{first}{more}: said to be finished, and its files still change");
+            problem("restless", text, "find who writes there: fuser, lsof");
         }
         if let Some((since, error)) = site.hub_trouble.now() {
             problem("hub", format!("since {}: {error}", rfc3339(since)), "is it up, and is hub.url right?");
@@ -155,8 +162,10 @@ impl Desk {
                 "dronekeeper status --json",
             );
         }
-        if let Some(mail) = self.mail.as_ref().and_then(|mail| mail.problem(site.clock.now())) {
-            problem(&mail.id, mail.text, &mail.hint);
+        for outlet in [&self.mail, &self.notify].into_iter().flatten() {
+            if let Some(stuck) = outlet.problem(site.clock.now()) {
+                problem(&stuck.id, stuck.text, &stuck.hint);
+            }
         }
         let meter = site.store.meter();
         let store = StoreStatus {
@@ -182,7 +191,8 @@ impl Desk {
             actors,
             abandoned_threads: self.census.get().map_or(0, Census::abandoned),
             disk,
-            mail: self.mail.as_deref().map(Health::status),
+            mail: self.mail.as_deref().map(Outlet::status),
+            notify: self.notify.as_deref().map(Outlet::status),
             problems,
         }
     }

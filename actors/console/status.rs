@@ -20,7 +20,9 @@ pub struct Status {
     pub abandoned_threads: usize,
     pub disk: Option<DiskStatus>,
     /// How the sending of mail goes, where on-call is told by mail.
-    pub mail: Option<MailStatus>,
+    pub mail: Option<OutletStatus>,
+    #[serde(default)]
+    pub notify: Option<OutletStatus>,
     pub problems: Vec<Problem>,
 }
 
@@ -108,8 +110,8 @@ pub struct DiskStatus {
 /// The mail to on-call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct MailStatus {
-    /// Mails that are not sent yet.
+pub struct OutletStatus {
+    /// So many are not sent yet.
     pub waiting: usize,
     pub last_success: Option<i64>,
     pub last_error: Option<String>,

@@ -29,7 +29,7 @@ pub use address::{ChildRef, Next, Unanswered};
 pub use census::{Census, ChildReport, State};
 pub use child::{ChildSpec, Outline};
 pub use exit::{Exit, Verdict, record_panics};
-pub use policy::{Backoff, OnExhaustion, Policy, Restart, Strategy, escalates_in_time};
+pub use policy::{Backoff, OnExhaustion, Policy, Restart, Strategy, escalates_in_time, jittered};
 pub use pool::PoolRef;
 pub use supervisor::{Count, DeleteChild, Refusal, RestartChild, StartChild, Supervisor, TerminateChild};
 pub use tree::{Ended, Tree};

@@ -89,13 +89,12 @@ impl Backoff {
         let doubled = self.first.saturating_mul(1u32.checked_shl(nth.saturating_sub(1)).unwrap_or(u32::MAX));
         doubled.min(self.most)
     }
+}
 
-    /// The pause with a jitter of 20 % to either side, so that children that died together do not
-    /// return together.
-    pub(crate) fn jittered(&self, nth: u32) -> Duration {
-        let random = RandomState::new().hash_one(nth) as f64 / u64::MAX as f64;
-        self.pause(nth).mul_f64(0.8 + 0.4 * random)
-    }
+/// A pause with a jitter of 20 % to either side, so that what failed together does not return together.
+pub fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(pause) as f64 / u64::MAX as f64;
+    pause.mul_f64(0.8 + 0.4 * random)
 }
 
 /// The restarts of the last period.

@@ -2,7 +2,7 @@
 
 use crate::census::{Census, State, after};
 use crate::child::{ChildSpec, Incarnation};
-use crate::policy::Window;
+use crate::policy::{Window, jittered};
 use crate::{Exit, OnExhaustion, Policy, Restart, Strategy, Verdict};
 use actix::prelude::*;
 use std::collections::VecDeque;
@@ -212,7 +212,7 @@ impl Supervisor {
             seat.in_a_row = if quiet { 1 } else { seat.in_a_row.saturating_add(1) };
         }
         let nth = self.seats.get(index).map_or(1, |seat| seat.in_a_row);
-        let mut pause = spec.backoff.jittered(nth);
+        let mut pause = jittered(spec.backoff.pause(nth));
         let mut state = State::BackingOff(after(pause));
         if self.window.exceeded(Instant::now(), &self.policy) {
             match self.policy.on_exhaustion {

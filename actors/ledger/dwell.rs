@@ -118,7 +118,8 @@ pub(super) fn dwell(books: &Books<'_>, job: &RelPath, manifest: &Digest) -> rusq
     Ok(Duration::ZERO)
 }
 
-fn begun(books: &Books<'_>, job: &RelPath, manifest: &Digest) -> rusqlite::Result<Option<i64>> {
+/// When that count began, if it did.
+pub(super) fn begun(books: &Books<'_>, job: &RelPath, manifest: &Digest) -> rusqlite::Result<Option<i64>> {
     let select = "SELECT since, sum FROM dwells WHERE job = ?1 AND manifest = ?2";
     let row = books.open.query_row(select, params![job.as_bytes(), manifest.0], |row| {
         let since: i64 = row.get(0)?;
@@ -177,6 +178,7 @@ mod tests {
             prefix: "1-a".into(),
             manifest_sha256: Digest::of(content),
             published_at: SystemTime::now(),
+            notices: Vec::new(),
         };
         ledger.work(&published).unwrap()
     }

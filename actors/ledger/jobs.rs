@@ -1,5 +1,6 @@
 //! Jobs and their attempts: begun, failed, void, stored, pruned, parked.
 
+use super::notices::{self, Notice};
 use super::rows::{AttemptRow, COLUMNS, JobRow, JobState, Raw, nanoseconds, seconds};
 use super::{Books, FailureClass, LedgerError, Work, dwell};
 use crate::lab::{Digest, Incarnation, RelPath};
@@ -144,12 +145,17 @@ pub struct RecordPublished {
     pub prefix: String,
     pub manifest_sha256: Digest,
     pub published_at: SystemTime,
+    /// Who is to be told, if this is news.
+    pub notices: Vec<Notice>,
 }
 
 impl Work for RecordPublished {
     type Output = Duration;
 
     fn run(&self, books: &Books<'_>) -> rusqlite::Result<Duration> {
+        if dwell::begun(books, &self.job, &self.manifest_sha256)?.is_none() {
+            notices::add(books, &self.notices)?;
+        }
         let dwell = dwell::dwell(books, &self.job, &self.manifest_sha256)?;
         let state = JobState::Published {
             at: self.published_at.checked_sub(dwell).unwrap_or(self.published_at),

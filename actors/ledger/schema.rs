@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 
 /// One step of the schema; `PRAGMA user_version` counts the steps that were taken.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES ('epoch', abs(random() / 2) + 1), ('version', 0);
@@ -60,6 +60,12 @@ const STEPS: [&str; 4] = [
         id TEXT NOT NULL, recipient TEXT NOT NULL, thread TEXT, kind TEXT NOT NULL, at INTEGER NOT NULL,
         subject TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (id, recipient)
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE notices (
+        id TEXT NOT NULL, url TEXT NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (id, url)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX notices_by_age ON notices (at);
 ",
 ];
 

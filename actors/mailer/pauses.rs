@@ -53,8 +53,7 @@ impl Pauses {
             true => LONGEST,
             false => self.first.saturating_mul(1 << pause.failures.min(20)).min(LONGEST),
         };
-        let jitter = 0.8 + 0.4 * f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
-        pause.until = Some(now + time.mul_f64(jitter));
+        pause.until = Some(now + kernel::jittered(time));
     }
 }
 

@@ -170,8 +170,7 @@ impl Attempt {
     fn pause(&self) -> Duration {
         let first = self.lane.site.first_pause;
         let doubled = first.saturating_mul(1 << self.number.saturating_sub(1).min(16));
-        let jitter = 0.8 + 0.4 * (self.id.as_bytes()[15] as f64 / 255.0);
-        doubled.clamp(first, LONGEST_PAUSE.max(first)).mul_f64(jitter)
+        kernel::jittered(doubled.clamp(first, LONGEST_PAUSE.max(first)))
     }
 
     /// A row that could not be written costs a repeated try, nothing more.

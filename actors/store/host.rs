@@ -2,7 +2,7 @@
 //!
 //! Small objects go by `cat` into a temporary file, synced, then put in place by rename, or by a link where nothing
 //! may be there. The host reads what it holds and answers with its SHA-256: that is the proof. It needs a POSIX shell,
-//! GNU coreutils and findutils, and rsync. Keys are printable ASCII (`planner/names.rs`) and stand quoted in scripts.
+//! GNU coreutils and findutils, flock, and rsync. Keys are printable ASCII (`planner/names.rs`) and stand quoted in scripts.
 
 use super::checksum::Checksum;
 use super::ssh::{Done, Reading, Ssh, SshError, quoted};

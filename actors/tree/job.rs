@@ -97,11 +97,19 @@ impl JobDir {
         })
     }
 
-    /// The content of a small file of that name directly below, or `None` if there is no such file.
+    /// The content of a marker of that name directly below, or `None` if there is no such file.
     ///
     /// # Errors
     /// When a file is there and cannot be read.
     pub fn marker(&self, name: &[u8]) -> Result<Option<Vec<u8>>, TreeError> {
+        self.small_file(name, MARKER)
+    }
+
+    /// The first bytes, up to `at_most`, of a file of that name directly below, or `None` if there is no such file.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read.
+    pub fn small_file(&self, name: &[u8], at_most: u64) -> Result<Option<Vec<u8>>, TreeError> {
         let failed = |error| TreeError::Open(format!("{}/{}", self.path, crate::shown::Shown(name)), error);
         let file = match stat::open(&self.fd, name, OFlags::RDONLY) {
             Ok(fd) => File::from(fd),
@@ -116,7 +124,7 @@ impl JobDir {
             return Ok(None);
         }
         let mut text = Vec::new();
-        file.take(MARKER).read_to_end(&mut text).map_err(failed)?;
+        file.take(at_most).read_to_end(&mut text).map_err(failed)?;
         Ok(Some(text))
     }
 }

@@ -11,7 +11,7 @@ use crate::manifest::Object;
 use crate::planner::plan::Plan;
 use crate::store::StoreError;
 use crate::store::host::{Host, PARTIAL};
-use crate::store::ssh::SshError;
+use crate::store::ssh::{SshError, quoted};
 use crate::tree::{JobDir, Snapshot};
 use rustix::fd::{AsFd, AsRawFd};
 use sha2::{Digest as _, Sha256};
@@ -97,12 +97,14 @@ async fn transfer(plan: &Plan, host: &Host, files: &[(usize, &Entry)]) -> Result
     let root = host.root.trim_end_matches('/');
     let to = format!("{}:{root}/{}/", host.ssh.target(), plan.claimed.prefix);
     let make = || {
-        // A drone that is killed takes its rsync along: nothing may be written beside the next attempt.
+        // A drone that is killed takes its rsync along. The other end may live on for a while, and must not write
+        // beside the next attempt: it holds a lock on the job's directory for life.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "rsync"]);
         command.args(["--secluded-args", "--from0", "--files-from=-", "--times", "--no-implied-dirs"]);
         // Bytes decide, not the times of an earlier attempt's file.
         command.arg("--ignore-times");
+        command.arg(format!("--rsync-path={}", locked(root, &plan.claimed.prefix)));
         command.arg(format!("--partial-dir={PARTIAL}"));
         command.arg(format!("--timeout={}", host.stall.as_secs().max(1)));
         if let Some(rate) = host.bandwidth {
@@ -122,6 +124,15 @@ async fn transfer(plan: &Plan, host: &Host, files: &[(usize, &Entry)]) -> Result
         Err(SshError::TimedOut(time)) => Err(UploadError::TimedOut(time)),
         Err(error) => Err(failed(trouble(error.to_string()))),
     }
+}
+
+/// The far end's command: rsync under the exclusive lock of the job's directory, or a word on who has it.
+fn locked(root: &str, prefix: &str) -> String {
+    let dir = quoted(&format!("{root}/{prefix}"));
+    format!(
+        "flock -n -x {dir} true || echo \"an earlier transfer to this place is still alive there\" >&2; \
+         exec flock -n -x {dir} rsync"
+    )
 }
 
 /// SHA-256, in hex, of each of these files, which must be what the snapshot saw.

@@ -4,7 +4,7 @@ use super::ini::Entry;
 use super::shown;
 use crate::load;
 use std::fmt::Write;
-use toml::Value;
+use toml::{Table, Value};
 
 /// The order of the sections; the lanes come before the hub.
 const SECTIONS: [&str; 5] = ["drone", "results", "store", "hub", "mail"];
@@ -41,6 +41,7 @@ pub(super) fn from(entries: &[&Entry]) -> String {
 pub(super) struct Draft {
     keys: Vec<Key>,
     remarks: Vec<Key>,
+    lists: Vec<(&'static str, Table, String)>,
 }
 
 impl Draft {
@@ -53,6 +54,24 @@ impl Draft {
         self.keys.extend(keys);
         load::parse(&self.text(), None, &[]).map(drop).map_err(|error| {
             self.keys.truncate(before);
+            error.brief()
+        })
+    }
+
+    /// Takes some entries of a list of sections, all or none; `note` says where they are from.
+    ///
+    /// # Errors
+    /// As [`Draft::take`].
+    pub fn take_list(
+        &mut self,
+        section: &'static str,
+        entries: Vec<Table>,
+        note: &str,
+    ) -> Result<(), String> {
+        let before = self.lists.len();
+        self.lists.extend(entries.into_iter().map(|entry| (section, entry, note.to_owned())));
+        load::parse(&self.text(), None, &[]).map(drop).map_err(|error| {
+            self.lists.truncate(before);
             error.brief()
         })
     }
@@ -71,9 +90,18 @@ impl Draft {
     /// The TOML.
     pub fn text(&self) -> String {
         let mut text = String::new();
+        let list = |wanted: &str| -> String {
+            let own = self.lists.iter().filter(|(section, ..)| *section == wanted);
+            let lines = |table: &Table| -> String {
+                table.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+            };
+            own.map(|(_, table, note)| format!("\n[[{wanted}]]  # {}\n{}", shown(note), lines(table)))
+                .collect()
+        };
         for section in SECTIONS {
             if section == "hub" {
                 text.push_str(&lanes(self.has("hub", "url")));
+                text.push_str(&list("route"));
             }
             let of = |keys: &[Key], mark: &str| -> Vec<String> {
                 let own = keys.iter().filter(|key| key.section == section);
@@ -84,7 +112,7 @@ impl Draft {
                 let _ = write!(text, "\n[{section}]\n{}", lines.concat());
             }
         }
-        text
+        text + &list("notify")
     }
 }
 

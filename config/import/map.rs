@@ -2,12 +2,13 @@
 
 use super::Imported;
 use super::address::{self, is_host};
+use super::compliance;
 use super::draft::{Draft, Key, from};
 use super::ini::{Entry, Ini, space};
 use super::left::{self, Fate, Left};
 use super::words::word;
 use std::collections::{BTreeMap, BTreeSet};
-use toml::Value;
+use toml::{Table, Value};
 
 const NO_HEARTBEAT: &str = "this version sends no heartbeats: keep the shard client running beside it";
 
@@ -27,6 +28,7 @@ pub(super) fn map(site: &Ini, files: &str) -> Imported {
     import.drone();
     import.store();
     import.hub();
+    import.compliance();
     import.mail();
     import.words();
     let mut others = BTreeMap::new();
@@ -206,6 +208,55 @@ impl<'a> Import<'a> {
         }
         for entry in central {
             self.leave(entry, heartbeat, why);
+        }
+    }
+
+    /// Side uploads and notifications, which the old offloader made only with these keys (reference A6.1, A6.7).
+    fn compliance(&mut self) {
+        let asked = self.get("CROS", compliance::SERVERS[0].0).is_some();
+        for (key, paths) in compliance::SERVERS {
+            let Some(entry) = self.get("CROS", key) else { continue };
+            match compliance::routes(entry, paths) {
+                _ if !asked => self.leave(entry, Fate::Moot, "counted only with cts_results_server"),
+                Some(routes) => self.carry_list(entry, "route", routes),
+                None => self.leave(entry, Fate::ByHand, "is no address of a bucket: write a `[[route]]`"),
+            }
+        }
+        let enabled = self.get("CROS", "cloud_notification_enabled");
+        let Some(topic) = self.get("CROS", "cloud_notification_topic") else {
+            let why = "no cloud_notification_topic is set: write a `[[notify]]`";
+            let fate = if enabled.is_some_and(Entry::truth) { Fate::ByHand } else { Fate::Moot };
+            return self.leave_if(enabled, fate, why);
+        };
+        match (enabled.filter(|enabled| enabled.truth()), compliance::listener(topic)) {
+            (None, _) => {
+                self.leave_if(enabled, Fate::Moot, "was off, and is");
+                self.leave(topic, Fate::Moot, "notifications were off, and are");
+            }
+            (Some(enabled), Some(listener)) => {
+                self.carry_list(topic, "notify", vec![listener]);
+                let why =
+                    "a `[[notify]]` was made: give it attributes = { moblab_mac_address = …, moblab_id = … }";
+                self.leave(enabled, Fate::ByHand, why);
+            }
+            (Some(enabled), None) => {
+                self.leave(enabled, Fate::ByHand, "see the topic");
+                let why = "is no projects/PROJECT/topics/TOPIC: write a `[[notify]]`";
+                self.leave(topic, Fate::ByHand, why);
+            }
+        }
+    }
+
+    /// Takes entries of a list that are made of one key of theirs; if that cannot be, it is left.
+    fn carry_list(&mut self, of: &'a Entry, section: &'static str, entries: Vec<Table>) {
+        let taken = match unclear(of) {
+            Some(why) => Err(why.to_owned()),
+            None => self.draft.take_list(section, entries, &from(&[of])),
+        };
+        match taken {
+            Ok(()) if self.known.insert((&of.section, &of.key)) => self.carried += 1,
+            Ok(()) => {}
+            Err(why) => self.leave(of, Fate::ByHand, &why),
         }
     }
 

@@ -45,7 +45,7 @@ fn a_whole_site_is_moved() {
         "url = \"gs://lab-example-results\"  # [CROS] results_storage_server\n",
         "# url = \"rsync://offloader@archive.lab.example/usr/local/autotest/results\"  # [SCHEDULER] results_host, ",
         "# user = \"autotest\"",
-        "\n#   shadow_config.ini:25: [CROS] cts_results_server = \"gs://lab-example-cts/\"\n#       this version",
+        "\n[[route]]  # [CROS] cts_results_server\n",
         "\n#   [AUTOSERV] 3\n",
     ] {
         assert!(imported.toml.contains(line), "{line} is not in\n{}", imported.toml);
@@ -66,6 +66,28 @@ fn a_whole_site_is_moved() {
     assert_eq!(imported.left.iter().filter(|left| left.key == "cts_apfe_server").count(), 0, "it is blank");
     assert!(!imported.toml.contains("battery-staple") && !imported.toml.contains("correct-horse"));
     assert!(!imported.toml.contains("gmail.json"));
+}
+
+#[test]
+fn side_uploads_and_notifications_go_where_they_went() {
+    let cts = "[CROS]\ncts_results_server = gs://cts/r/\ncts_apfe_server = gs://apfe\n\
+        ctsbvt_apfe_server = nonsense\ncloud_notification_enabled = True\n\
+        cloud_notification_topic = projects/p/topics/t\n";
+    let (imported, config) = moved(GLOBAL, cts);
+    let routes: Vec<(&str, bool)> =
+        config.routes.iter().map(|route| (route.url.as_str(), route.pattern.ends_with(".zip"))).collect();
+    assert_eq!(routes, [("gs://cts", false), ("gs://cts", false), ("gs://apfe", true)]);
+    assert!(
+        imported.toml.contains("key = \"r/{package}/{job_id}_{timestamp}/{file}.gz\""),
+        "{}",
+        imported.toml
+    );
+    assert_eq!(left(&imported, "ctsbvt_apfe_server").fate, Fate::ByHand);
+    assert_eq!(config.notify[0].url, "https://pubsub.googleapis.com/v1/projects/p/topics/t:publish");
+    // As in the original, nothing goes anywhere without the first of the servers.
+    let (imported, config) = moved("", "[CROS]\ncts_apfe_server = gs://apfe\ncloud_notification_topic = t\n");
+    assert!(config.routes.is_empty() && config.notify.is_empty());
+    assert_eq!(left(&imported, "cts_apfe_server").fate, Fate::Moot);
 }
 
 #[test]
@@ -191,7 +213,9 @@ fn whatever_a_site_says_the_outcome_is_accepted_and_deletes_nothing_unproven() {
         ("CROS", "results_storage_server"),
         ("CROS", "gs_offloading_enabled"),
         ("CROS", "image_storage_server"),
+        ("CROS", "cts_results_server"),
         ("CROS", "ctsdelta_apfe_server"),
+        ("CROS", "cloud_notification_topic"),
         ("CROS", "cloud_notification_enabled"),
         ("SCHEDULER", "results_host"),
         ("SCHEDULER", "results_host_installation_directory"),

@@ -3,7 +3,6 @@
 use super::ini::Entry;
 use super::left::Fate;
 
-const NO_ROUTES: &str = "this version makes no second copies; the files are in the store with their job";
 const NO_TESTS: &str = "dronekeeper starts no tests: the scheduler still reads this";
 const WHOLE_JOB: &str = "a job's directory is stored whole";
 const SMTP: &str = "mails go by SMTP: see `[mail]`";
@@ -18,12 +17,6 @@ enum Word {
 
 /// Keys without an equivalent. A `*` stands for anything, at the end or at the start.
 const LEFT: &[(&str, &str, Word)] = &[
-    ("CROS", "cts_results_server", Word::ByHand(NO_ROUTES)),
-    ("CROS", "cts_apfe_server", Word::ByHand(NO_ROUTES)),
-    ("CROS", "ctsbvt_apfe_server", Word::ByHand(NO_ROUTES)),
-    ("CROS", "ctsdelta_*", Word::ByHand(NO_ROUTES)),
-    ("CROS", "cloud_notification_enabled", Word::IfTrue("this version publishes no notifications")),
-    ("CROS", "cloud_notification_*", Word::ByHand("this version publishes no notifications")),
     (
         "CROS",
         "gs_offloader_multiprocessing",

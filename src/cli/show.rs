@@ -89,12 +89,14 @@ fn render(status: &Status) -> String {
             full.unwrap_or_default()
         );
     }
-    if let Some(mail) = &status.mail {
-        let last = mail.last_success.map_or("never".to_owned(), |at| {
+    for (name, outlet) in [("mail", &status.mail), ("notify", &status.notify)] {
+        let Some(outlet) = outlet else { continue };
+        let last = outlet.last_success.map_or("never".to_owned(), |at| {
             format!("{} ago", time(Duration::from_secs((status.now - at).max(0).unsigned_abs())))
         });
-        let error = mail.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
-        let _ = writeln!(out, "  mail   {} waiting, last sent {last}{error}", mail.waiting);
+        let error =
+            outlet.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
+        let _ = writeln!(out, "  {name:<6} {} waiting, last sent {last}{error}", outlet.waiting);
     }
     let _ = writeln!(
         out,
@@ -250,6 +252,7 @@ mod tests {
                 full_in: Some(3600),
             }),
             mail: None,
+            notify: None,
             problems: vec![problem],
         }
     }

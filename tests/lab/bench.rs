@@ -93,12 +93,13 @@ impl Bench {
 
     pub fn write_config(&self) -> PathBuf {
         let lane = if self.lane.contains("directories") { "" } else { "directories = [\"[0-9]*-*\"]\n" };
+        let settle = if self.lane.contains("settle") { "" } else { "settle = \"150ms\"\n" };
         let mut text = String::new();
         writeln!(text, "[drone]\nname = \"bench\"\nstate_dir = {:?}", self.path("state")).unwrap();
         writeln!(text, "[admin]\nlisten = \"127.0.0.1:0\"").unwrap();
         writeln!(text, "[results]\ndir = {:?}\nrescan = \"100ms\"", self.results()).unwrap();
         writeln!(text, "[store]\nstall = \"3s\"\n{}", self.store).unwrap();
-        writeln!(text, "[[lane]]\nname = \"jobs\"\nsettle = \"150ms\"\n{lane}{}", self.lane).unwrap();
+        writeln!(text, "[[lane]]\nname = \"jobs\"\n{settle}{lane}{}", self.lane).unwrap();
         if !self.extra.contains("[disk]") {
             // However full the machine is that runs the tests.
             writeln!(text, "[disk]\nhigh = \"100%\"").unwrap();

@@ -217,3 +217,57 @@ fn a_mount_inside_a_job_is_neither_entered_nor_deleted() {
     assert_eq!(bench.left(), ["101-mount"]);
     assert_eq!(canary.unwrap(), "of another file system");
 }
+
+/// So many tiny files has the hostile job; `LAB_TINY=200000` for the whole of it.
+fn tiny() -> usize {
+    std::env::var("LAB_TINY").ok().and_then(|text| text.parse().ok()).unwrap_or(5000)
+}
+
+#[test]
+fn one_hostile_job_keeps_fifty_good_ones_from_nothing_and_ends_in_a_reported_state() {
+    let mut bench = Bench::new().lane("workers = 2\nsettle = \"10ms\"");
+    let hostile = bench.job("100-hostile");
+    symlink("/etc", hostile.join("etc")).unwrap();
+    for (command, arguments) in [("mkfifo", vec!["fifo"]), ("mknod", vec!["zero", "c", "1", "5"])] {
+        assert!(Command::new(command).args(arguments).current_dir(&hostile).status().unwrap().success());
+    }
+    fs::write(hostile.join(named(b"new\nline \x1b[2J\x1b]0;title\x07")), "x").unwrap();
+    fs::write(hostile.join(named(&[b'n'; 255])), "the longest name that the file system takes").unwrap();
+    let deep = hostile.join(named(&[b'd'; 200])).join(named(&[b'e'; 200]));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("path of 400 bytes"), "x").unwrap();
+    let crowd = hostile.join("crowd");
+    fs::create_dir(&crowd).unwrap();
+    for number in 0..tiny() {
+        fs::write(crowd.join(number.to_string()), "x").unwrap();
+    }
+    let growing = hostile.join("growing");
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let grower = std::thread::spawn(move || {
+        use std::io::Write;
+        let mut file = fs::File::create(growing).unwrap();
+        let pause = std::time::Duration::from_millis(5);
+        while stopped.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            file.write_all(b"more\n").unwrap();
+        }
+    });
+    let good: Vec<String> = (0..50).map(|number| format!("{}-good", 200 + number)).collect();
+    let names: Vec<&str> = good.iter().map(String::as_str).collect();
+    let files = bench.finished(&names);
+    bench.finish("100-hostile");
+    bench.start();
+    for name in &names {
+        bench.wait_until_gone(name);
+    }
+    assert_eq!(bench.left(), ["100-hostile"]);
+    assert_eq!(bench.restored("249-good"), files["249-good"]);
+    bench.wait_until_said("its files still change");
+    let shown = String::from_utf8_lossy(&bench.tell(&["status"]).stdout).into_owned();
+    assert!(shown.contains("100-hostile: said to be finished"), "{shown}");
+    assert!(!shown.contains('\x1b') && !bench.log().contains('\x1b'), "an escape code was shown");
+    drop(stop);
+    grower.join().unwrap();
+    let whole = hashes(&hostile);
+    bench.wait_until_gone("100-hostile");
+    assert_eq!(bench.restored("100-hostile"), whole);
+}

@@ -259,3 +259,30 @@ fn what_changes_on_the_host_after_its_proof_stops_the_deletion() {
     bench.wait("noticed", || bench.log().contains("101-a/status.log is in the store with other bytes"));
     assert_eq!(bench.left(), ["101-a"]);
 }
+
+#[test]
+fn nothing_is_written_or_proven_beside_a_transfer_that_is_still_alive_on_the_host() {
+    let host = Host::started("");
+    let mut bench = Bench::with_store(&host.store(""));
+    let files = bench.finished(&["101-a"]).remove("101-a").unwrap();
+    let place = host.results().join("101-a");
+    fs::create_dir_all(&place).unwrap();
+    // What a killed drone's rsync left on the host: it has the place locked.
+    let mut old = Command::new("flock")
+        .arg("-x")
+        .arg(&place)
+        .args(["sleep", "60"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    bench.start();
+    bench.wait_until_said("an earlier transfer to this place is still alive there");
+    assert!(bench.results().join("101-a/status.log").exists());
+    assert!(!place.join("status.log").exists(), "it was written all the same");
+    let sleeping = Command::new("pkill").args(["-P", &old.id().to_string()]).status().unwrap();
+    assert!(sleeping.success());
+    old.wait().unwrap();
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.restored("101-a"), files);
+}

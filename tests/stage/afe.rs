@@ -2,18 +2,11 @@
 //!
 //! Jobs and special tasks are put in by the test. It can be in a bad mood, and remembers every request.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use crate::web::{Visit, Web};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use tokio::net::TcpListener;
 
 /// How it answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,35 +52,20 @@ struct State {
 /// The server; it ends when dropped.
 pub struct Afe {
     state: Arc<Mutex<State>>,
-    address: SocketAddr,
-    runtime: Option<tokio::runtime::Runtime>,
+    web: Web,
 }
 
 impl Afe {
     /// On a free port, knowing nothing.
     pub fn start() -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
-        let (address, state) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(State::default())));
+        let state = Arc::new(Mutex::new(State::default()));
         let serving = state.clone();
-        runtime.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let state = serving.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(state.clone(), request));
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-        Afe { state, address, runtime: Some(runtime) }
+        Afe { state, web: Web::start(move |visit| answer(serving.clone(), visit)) }
     }
 
     /// Its RPC address.
     pub fn url(&self) -> String {
-        format!("http://{}/afe/server/noauth/rpc/", self.address)
+        format!("http://{}/afe/server/noauth/rpc/", self.web.address())
     }
 
     /// Knows a job that has not finished.
@@ -117,38 +95,23 @@ impl Afe {
     }
 }
 
-impl Drop for Afe {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-async fn answer(
-    state: Arc<Mutex<State>>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let method =
-        request.uri().query().and_then(|query| query.strip_prefix("method=")).unwrap_or("").to_owned();
-    let authorization =
-        request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
-    let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let asked: Value = serde_json::from_slice(&body).unwrap();
+async fn answer(state: Arc<Mutex<State>>, visit: Visit) -> (u16, String) {
+    let method = visit.target.split_once("?method=").map(|(_, method)| method).unwrap_or_default().to_owned();
+    let authorization = visit.header("authorization");
+    let asked: Value = serde_json::from_slice(&visit.body).unwrap();
     assert_eq!(asked["method"], method.as_str(), "the body asks for another method than the address");
     assert_eq!(asked["id"], "jsonrpc");
     assert_eq!(asked["params"].as_array().map(Vec::len), Some(1), "arguments by name are the only element");
     let arguments = asked["params"][0].clone();
     let (mood, result) = {
         let mut state = state.lock().unwrap();
-        let authorization = authorization.unwrap_or_default();
         let call =
             Call { at: Instant::now(), method: method.clone(), arguments: arguments.clone(), authorization };
         state.calls.push(call);
         (state.mood.clone(), result(&state, &method, &arguments))
     };
     let whole = |result: Value| json!({ "result": result, "error": null, "id": "jsonrpc" }).to_string();
-    let (status, body) = match mood {
+    match mood {
         Mood::Well => (200, whole(result)),
         Mood::Empty => (200, whole(json!([]))),
         Mood::Broken => (500, "oh".into()),
@@ -161,10 +124,7 @@ async fn answer(
             (200, whole[..whole.len() / 2].to_owned())
         }
         Mood::Silent => std::future::pending().await,
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    Ok(response)
+    }
 }
 
 fn result(state: &State, method: &str, arguments: &Value) -> Value {

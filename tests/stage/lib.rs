@@ -4,6 +4,7 @@
 //! - `faults` how it misbehaves, on request, and how often it really did
 //! - `server` S3 and GCS's XML API over HTTP, on loopback
 //! - `listing` and `text` how both write what they hold
+//! - `web` an HTTP server whose answers the test makes
 //! - `afe` an Autotest AFE that can be asked for finished jobs
 //! - `sink` an S3 endpoint for measurements, which keeps no bytes
 //!
@@ -18,6 +19,8 @@ pub mod listing;
 pub mod server;
 pub mod sink;
 pub mod text;
+pub mod web;
 
 pub use faults::{Fault, What};
 pub use server::{Flavour, Server};
+pub use web::{Visit, Web};
