@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn jitter_stays_within_a_fifth_and_varies() {
         let backoff = Backoff { first: SECOND * 10, most: SECOND * 10, quiet: SECOND };
-        let pauses: Vec<Duration> = (0..200).map(|_| backoff.jittered(1)).collect();
+        let pauses: Vec<Duration> = (0..200).map(|_| jittered(backoff.pause(1))).collect();
         assert!(pauses.iter().all(|pause| (SECOND * 8..=SECOND * 12).contains(pause)));
         assert!(
             pauses.iter().any(|pause| *pause < SECOND * 9) && pauses.iter().any(|pause| *pause > SECOND * 11)

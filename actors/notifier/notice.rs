@@ -58,10 +58,14 @@ pub fn notices(site: &Site, manifest: &Manifest, bytes: &[u8]) -> Vec<Notice> {
 
 /// A webhook's body.
 pub fn of_webhook(facts: &Facts, attributes: &BTreeMap<String, String>) -> Value {
-    let mut body = json!(facts);
-    body["event"] = "offloaded".into();
-    body["attributes"] = json!(attributes);
-    body
+    #[derive(Serialize)]
+    struct Body<'a> {
+        event: &'a str,
+        attributes: &'a BTreeMap<String, String>,
+        #[serde(flatten)]
+        facts: &'a Facts,
+    }
+    json!(Body { event: "offloaded", attributes, facts })
 }
 
 /// The body of Pub/Sub's publish, as the old offloader's subscribers know it (reference A6.8).
