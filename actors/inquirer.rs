@@ -13,7 +13,7 @@ pub mod answers;
 pub mod inquiries;
 
 use crate::completion::identity::JobId;
-use crate::hub::{Hub, HubError};
+use crate::link::{HubError, Link};
 use crate::lab::RelPath;
 use crate::ledger::{Finished, ForgetFinished, RecordFinished};
 use crate::shown::chain;
@@ -42,7 +42,7 @@ const TIDY: Duration = Duration::from_secs(60);
 /// The actor: one per drone with a hub.
 pub struct Inquirer {
     site: Arc<Site>,
-    hub: Arc<Hub>,
+    hub: Arc<Link>,
     batch: usize,
     failures: u32,
     tidied: Instant,
@@ -50,7 +50,7 @@ pub struct Inquirer {
 
 impl Inquirer {
     /// Asks `hub` about the site's jobs.
-    pub fn new(site: Arc<Site>, hub: Arc<Hub>) -> Self {
+    pub fn new(site: Arc<Site>, hub: Arc<Link>) -> Self {
         Inquirer { site, hub, batch: BATCH, failures: 0, tidied: Instant::now() }
     }
 
@@ -113,7 +113,7 @@ impl Actor for Inquirer {
 }
 
 /// Asks about these jobs, batch by batch; answers with how many were asked about.
-async fn ask(site: &Site, hub: &Hub, due: &[(RelPath, JobId)], batch: usize) -> Result<usize, HubError> {
+async fn ask(site: &Site, hub: &Link, due: &[(RelPath, JobId)], batch: usize) -> Result<usize, HubError> {
     let of = |want: fn(&JobId) -> Option<&String>| -> Vec<(&RelPath, &String)> {
         due.iter().filter_map(|(job, id)| Some((job, want(id)?))).collect()
     };
@@ -150,7 +150,7 @@ async fn ask(site: &Site, hub: &Hub, due: &[(RelPath, JobId)], batch: usize) -> 
 }
 
 /// When each of these jobs finished: the newest of its entries, or else when it was created.
-async fn finished_jobs(hub: &Hub, ids: &[&String]) -> Result<HashMap<String, SystemTime>, HubError> {
+async fn finished_jobs(hub: &Link, ids: &[&String]) -> Result<HashMap<String, SystemTime>, HubError> {
     let jobs = records(hub, "get_jobs", json!({ "id__in": ids, "finished": true })).await?;
     let mut finished = created(&jobs);
     finished.retain(|id, _| ids.contains(&id));
@@ -168,7 +168,7 @@ async fn finished_jobs(hub: &Hub, ids: &[&String]) -> Result<HashMap<String, Sys
     Ok(finished)
 }
 
-async fn records(hub: &Hub, method: &str, arguments: Value) -> Result<Vec<Value>, HubError> {
+async fn records(hub: &Link, method: &str, arguments: Value) -> Result<Vec<Value>, HubError> {
     hub.call(method, &arguments, PATIENCE).await
 }
 

@@ -22,7 +22,7 @@
 //! - `manifest` claim and manifest, the store's word on a job
 //! - `store` the object stores behind one face, and what each can prove
 //! - `routes` which files also go elsewhere
-//! - `hub` the central server that knows the jobs
+//! - `link` how the central server that knows the jobs is asked
 //! - `tree` the results directory, by descriptor only
 //! - `site`, `lane` what the stages work on; `holds` who has which job in hand
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
@@ -38,6 +38,7 @@ pub mod console;
 pub mod disk;
 pub mod holds;
 pub mod hub;
+pub mod link;
 pub mod inquirer;
 pub mod janitor;
 pub mod lab;

@@ -15,6 +15,9 @@ pub struct Hub {
     /// Its RPC address, or several of which the first that answers is asked; empty: there is no hub.
     #[serde(deserialize_with = "units::one_or_more")]
     pub url: Vec<String>,
+    /// Time between two heartbeats; zero: none are sent.
+    #[serde(deserialize_with = "units::duration")]
+    pub heartbeat: Duration,
     /// One request.
     #[serde(deserialize_with = "units::duration")]
     pub timeout: Duration,
@@ -22,11 +25,20 @@ pub struct Hub {
     pub token: Option<Secret>,
     /// A file that holds the token.
     pub token_file: Option<PathBuf>,
+    /// A file of PEM certificates to trust beside the usual ones.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Hub { url: Vec::new(), timeout: Duration::from_secs(1800), token: None, token_file: None }
+        Hub {
+            url: Vec::new(),
+            heartbeat: Duration::from_secs(60),
+            timeout: Duration::from_secs(1800),
+            token: None,
+            token_file: None,
+            ca_file: None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `results` what is offloaded, in which lanes, within which limits
 //! - `store` where it goes
 //! - `routes` what goes elsewhere too
+//! - `central` the hub's own settings
 //! - `hub` who knows the jobs; `mail` who is told of trouble; `notify` what is told of offloaded jobs
 //! - `units` durations, sizes, rates, secrets
 //! - `load` where the file is found, how the environment changes it
@@ -13,6 +14,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+mod central;
 mod hub;
 mod import;
 mod load;
@@ -28,9 +30,10 @@ mod store;
 mod tests;
 mod units;
 
+pub use central::{Central, HubConfig};
 pub use hub::Hub;
 pub use import::{Fate, Imported, IniError, Left, import};
-pub use load::{Loaded, VARIABLE, environment, load, parse};
+pub use load::{Loaded, VARIABLE, environment, load, load_hub, parse, parse_hub};
 pub use mail::Mail;
 pub use notify::{Notify, NotifyKind};
 pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
@@ -42,6 +45,8 @@ pub use units::{BadUnit, ByteCount, ByteRate, Pauses, Percent, Secret};
 
 use serde::Deserialize;
 
+/// The file that shows every key of a hub with its default.
+pub const SHIPPED_HUB: &str = include_str!("hub.toml");
 /// The file that shows every key with its default: what `init` writes.
 pub const SHIPPED: &str = include_str!("drone.toml");
 
@@ -94,7 +99,7 @@ impl Config {
     pub(crate) const KEYS: &[(&str, &[&str])] = &[
         ("drone", &["name", "state_dir", "mode"]),
         ("log", &["format", "level"]),
-        ("admin", &["listen", "socket"]),
+        ("admin", &["listen", "socket", "token", "token_file"]),
         ("supervision", &["max_restarts", "window", "backoff", "hang_after"]),
         ("results", &["dir", "rescan"]),
         (
@@ -133,7 +138,7 @@ impl Config {
         ("route", &["match", "url", "key", "compress", "options", "when"]),
         ("disk", &["high", "low", "pressure_workers"]),
         ("limits", &["deletions_per_hour", "hub_requests_per_second"]),
-        ("hub", &["url", "timeout", "token", "token_file"]),
+        ("hub", &["url", "heartbeat", "timeout", "token", "token_file", "ca_file"]),
         ("mail", &["smtp", "from", "to", "digest", "user", "password", "password_file", "ca_file"]),
         ("notify", &["url", "kind", "token", "token_file", "account_file", "attributes", "ca_file"]),
         ("shutdown", &["deadline"]),

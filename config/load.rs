@@ -4,7 +4,8 @@
 //! into the typed sections. The environment comes last and wins.
 
 use crate::report::{Complaint, ConfigError};
-use crate::{Config, Notify, Route, rules};
+use crate::{Config, HubConfig, Notify, Route, rules};
+use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
@@ -44,18 +45,18 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     let environment: Vec<(String, String)> = environment.collect();
-    let named = environment.iter().find(|(name, _)| name == VARIABLE).map(|(_, path)| PathBuf::from(path));
-    let usual = ["./dronekeeper.toml", "/etc/dronekeeper/dronekeeper.toml"];
-    let file = explicit
-        .map(Path::to_owned)
-        .or(named)
-        .or_else(|| usual.iter().map(PathBuf::from).find(|path| path.exists()));
+    let file = found(explicit, &environment, ["./dronekeeper.toml", "/etc/dronekeeper/dronekeeper.toml"]);
     let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
     let mut config = parse(&text, file.as_deref(), &environment)?;
     if let Some(file) = &file {
         says_where_results_go(file, &text, &environment)?;
     }
-    let one = [config.store.read_secrets(), config.hub.read_secrets(), config.mail.read_secrets()];
+    let one = [
+        config.store.read_secrets(),
+        config.hub.read_secrets(),
+        config.mail.read_secrets(),
+        config.admin.read_secrets(),
+    ];
     let routes = config.routes.iter_mut().map(Route::read_secrets);
     let notify = config.notify.iter_mut().map(Notify::read_secrets);
     let secrets = one.into_iter().chain(routes).chain(notify);
@@ -110,30 +111,91 @@ pub fn parse(
     file: Option<&Path>,
     environment: &[(String, String)],
 ) -> Result<Config, ConfigError> {
+    read_as(&Shape { keys: Config::KEYS, later: Config::LATER }, text, file, environment, rules::judge)
+}
+
+/// Loads the configuration of a hub: `explicit`, else the variable, else `./dronekeeper-hub.toml`, else
+/// `/etc/dronekeeper/hub.toml`, else the embedded defaults.
+///
+/// # Errors
+/// [`ConfigError`] with every complaint.
+pub fn load_hub(
+    explicit: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<(HubConfig, Option<PathBuf>), ConfigError> {
+    let environment: Vec<(String, String)> = environment.collect();
+    let file = found(explicit, &environment, ["./dronekeeper-hub.toml", "/etc/dronekeeper/hub.toml"]);
+    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
+    Ok((parse_hub(&text, file.as_deref(), &environment)?, file))
+}
+
+/// Judges the text of a hub's configuration.
+///
+/// # Errors
+/// As [`load_hub`].
+pub fn parse_hub(
+    text: &str,
+    file: Option<&Path>,
+    environment: &[(String, String)],
+) -> Result<HubConfig, ConfigError> {
+    let shape = Shape { keys: HubConfig::KEYS, later: &[] };
+    read_as(&shape, text, file, environment, HubConfig::judge)
+}
+
+/// The first file that somebody named, or that is there.
+fn found(
+    explicit: Option<&Path>,
+    environment: &[(String, String)],
+    usual: [&str; 2],
+) -> Option<PathBuf> {
+    let named = environment.iter().find(|(name, _)| name == VARIABLE).map(|(_, path)| PathBuf::from(path));
+    let usual = || usual.iter().map(PathBuf::from).find(|path| path.exists());
+    explicit.map(Path::to_owned).or(named).or_else(usual)
+}
+
+/// Which sections a kind of configuration has, and which keys they have.
+struct Shape {
+    keys: &'static [(&'static str, &'static [&'static str])],
+    later: &'static [&'static str],
+}
+
+impl Shape {
+    fn sections(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.keys.iter().map(|(section, _)| *section)
+    }
+}
+
+fn read_as<T: DeserializeOwned>(
+    shape: &Shape,
+    text: &str,
+    file: Option<&Path>,
+    environment: &[(String, String)],
+    judge: impl Fn(&T) -> Vec<Complaint>,
+) -> Result<T, ConfigError> {
     let failed = |complaints| ConfigError::new(file, text, complaints);
     let tree = DeTable::parse(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
-    let unknown = unknown_keys(tree.get_ref());
+    let unknown = unknown_keys(shape, tree.get_ref());
     if !unknown.is_empty() {
         return Err(failed(unknown));
     }
-    toml::from_str::<Config>(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
+    toml::from_str::<T>(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
     let mut table: toml::Table =
         toml::from_str(text).map_err(|error| failed(vec![Complaint::of_toml(&error, text)]))?;
     let set: Vec<&(String, String)> =
         environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     for (name, value) in &set {
-        overlay(&mut table, name, value).map_err(|complaint| failed(vec![complaint]))?;
+        overlay(shape, &mut table, name, value).map_err(|complaint| failed(vec![complaint]))?;
     }
-    let config: Config = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+    let config: T = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
         let from = set.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
         failed(vec![Complaint::general(format!("{} (set by the environment: {from})", error.message()))])
     })?;
-    let complaints = rules::judge(&config);
+    let complaints = judge(&config);
     if complaints.is_empty() { Ok(config) } else { Err(failed(complaints)) }
 }
 
 /// Sets one key from the environment; the value is TOML, or else text.
-fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Complaint> {
+fn overlay(shape: &Shape, table: &mut toml::Table, name: &str, value: &str) -> Result<(), Complaint> {
     let path = name.trim_start_matches(PREFIX).to_lowercase();
     let mut parts = path.split("__");
     let complain = |why: &str| Err(Complaint::general(format!("environment variable {name}: {why}")));
@@ -143,8 +205,8 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Compl
     if ["lane", "route", "notify"].contains(&section) {
         return complain("lists of sections are set in the file only");
     }
-    let Some((_, keys)) = Config::KEYS.iter().find(|(known, _)| *known == section) else {
-        return complain(&format!("there is no section `{section}`{}", suggestion(section, sections())));
+    let Some((_, keys)) = shape.keys.iter().find(|(known, _)| *known == section) else {
+        return complain(&format!("there is no section `{section}`{}", suggestion(section, shape.sections())));
     };
     if !keys.contains(&key) {
         return complain(&format!("`{section}` has no key `{key}`{}", suggestion(key, keys.iter().copied())));
@@ -166,22 +228,18 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<(), Compl
     Ok(())
 }
 
-fn sections() -> impl Iterator<Item = &'static str> + Clone {
-    Config::KEYS.iter().map(|(section, _)| *section)
-}
-
 /// Every key that no section has, with the nearest that one has.
-fn unknown_keys(tree: &DeTable<'_>) -> Vec<Complaint> {
+fn unknown_keys(shape: &Shape, tree: &DeTable<'_>) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for (name, value) in tree {
         let section = name.get_ref().as_ref();
-        if Config::LATER.contains(&section) {
+        if shape.later.contains(&section) {
             let text = format!("section `{section}` is not supported by this version");
             complaints.push(Complaint::at(name.span(), text, "remove it; it comes with a later version"));
             continue;
         }
-        let Some((_, keys)) = Config::KEYS.iter().find(|(known, _)| *known == section) else {
-            complaints.push(unknown(name.span(), section, sections()));
+        let Some((_, keys)) = shape.keys.iter().find(|(known, _)| *known == section) else {
+            complaints.push(unknown(name.span(), section, shape.sections()));
             continue;
         };
         let tables: Vec<&DeTable<'_>> = match value.get_ref() {

@@ -1,6 +1,7 @@
 //! `[drone]`, `[log]`, `[admin]`, `[supervision]`, `[shutdown]`: the process itself.
 
-use crate::units::{self, Pauses};
+use crate::report::Complaint;
+use crate::units::{self, Pauses, Secret};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -69,11 +70,26 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// The control socket, relative to `drone.state_dir`.
     pub socket: PathBuf,
+    /// With it the programs that run the jobs may come in at `listen` too.
+    pub token: Option<Secret>,
+    /// A file that holds the token.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Admin {
+    /// Reads the token from its file.
+    pub(crate) fn read_secrets(&mut self) -> Result<(), Complaint> {
+        if let Some(path) = &self.token_file {
+            self.token = Some(units::secret_file("admin.token_file", path)?);
+        }
+        Ok(())
+    }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Admin { listen: SocketAddr::from(([127, 0, 0, 1], 9470)), socket: "dronekeeper.sock".into() }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 9470));
+        Admin { listen, socket: "dronekeeper.sock".into(), token: None, token_file: None }
     }
 }
 

@@ -47,6 +47,21 @@ fn the_list_of_keys_is_that_of_the_types() {
 }
 
 #[test]
+fn the_hubs_file_shows_every_key_and_says_the_defaults() {
+    let shipped = include_str!("hub.toml");
+    assert_eq!(crate::parse_hub(shipped, None, &[]).unwrap(), crate::HubConfig::default());
+    for key in crate::HubConfig::KEYS.iter().flat_map(|(_, keys)| *keys) {
+        let shown =
+            shipped.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+        assert!(shown, "config/hub.toml does not show `{key}`");
+    }
+    let said = crate::parse_hub("[hub]\nlisten_on = 1", None, &[]).unwrap_err().to_string();
+    assert!(said.contains("did you mean `listen`"), "{said}");
+    let said = crate::parse_hub("[hub]\ntls_key = \"k\"\ndatabase = \"mysql://x\"", None, &[]).unwrap_err().to_string();
+    assert!(said.contains("belong together") && said.contains("neither a file nor postgres"), "{said}");
+}
+
+#[test]
 fn an_unknown_key_is_shown_where_it_stands_with_the_nearest_known() {
     let said = complaint("[results]\ndir = \"r\"\n\n[[lane]]\nworker = 5\n");
     assert_eq!(

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod check;
 pub mod client;
+pub mod ctl;
 pub mod jobs;
 pub mod offload;
 pub mod progress;
@@ -40,6 +41,7 @@ pub fn main() -> Status {
         Command::Init { dir } => return setup::init(dir),
         Command::ImportConfig { files } => return setup::import(files),
         Command::Demo { once } => return demo::demo(*once, &args),
+        Command::Hub { command } => return hub(&args, command.as_ref()),
         _ => {}
     }
     let loaded = match config::load(args.config.as_deref(), config::environment()) {
@@ -50,7 +52,7 @@ pub fn main() -> Status {
         }
     };
     let config = loaded.config;
-    let _log = match begin_log(&args, &config) {
+    let _log = match begin_log(&args, &config.log) {
         Ok(guard) => guard,
         Err(error) => {
             say::error(error);
@@ -64,6 +66,27 @@ pub fn main() -> Status {
         Command::Verify { jobs, all, read_back } => store::verify(&config, &jobs, all, read_back),
         Command::Restore { job, to, path } => store::restore(&config, &job, to, path.as_deref()),
         command => told(&config, command),
+    }
+}
+
+/// The hub has a configuration of its own.
+fn hub(args: &Args, command: Option<&args::HubCommand>) -> Status {
+    let config = match config::load_hub(args.config.as_deref(), config::environment()) {
+        Ok((config, _)) => config,
+        Err(error) => {
+            say::note(error);
+            return Status::Config;
+        }
+    };
+    if let Some(args::HubCommand::Ctl { url, token_file, command }) = command {
+        return ctl::ctl(&config.hub, url.as_deref(), token_file.as_deref(), command);
+    }
+    match begin_log(args, &config.log) {
+        Ok(_log) => crate::hub::run(&config),
+        Err(error) => {
+            say::error(error);
+            Status::Config
+        }
     }
 }
 
@@ -102,15 +125,15 @@ fn told(config: &Config, command: Command) -> Status {
 }
 
 /// Begins the log as the configuration and the command line say; a one-shot command is quieter.
-fn begin_log(args: &Args, config: &Config) -> Result<WorkerGuard, String> {
+fn begin_log(args: &Args, log: &config::Log) -> Result<WorkerGuard, String> {
     let format = match args.log_format {
         Some(args::Format::Json) => LogFormat::Json,
         Some(args::Format::Text) => LogFormat::Text,
-        None => config.log.format,
+        None => log.format,
     };
-    let daemon = matches!(args.command, Command::Run);
+    let daemon = matches!(args.command, Command::Run | Command::Hub { .. });
     let level = match (args.verbose, args.quiet) {
-        (0, 0) if daemon => config.log.level.as_str(),
+        (0, 0) if daemon => log.level.as_str(),
         (0, 0) => "warn",
         (0, _) => "error",
         (1, _) => "info",

@@ -4,7 +4,7 @@ use actors::console::Places;
 use actors::console::desk::Desk;
 use actors::disk::Disk;
 use actors::holds::Holds;
-use actors::hub::{Hub, HubError};
+use actors::link::{HubError, Link};
 use actors::inquirer::HubTrouble;
 use actors::inquirer::inquiries::Inquiries;
 use actors::lane::Lane;
@@ -78,7 +78,7 @@ pub struct House {
     /// This run of the process.
     pub boot: Uuid,
     /// Who knows the jobs, if anybody does.
-    pub hub: Option<Arc<Hub>>,
+    pub hub: Option<Arc<Link>>,
     /// Who is told of offloaded jobs.
     pub sinks: Vec<Arc<Sink>>,
     /// Who answers for the drone.
@@ -134,7 +134,7 @@ impl House {
         let patterns =
             config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?;
         let requests = config.limits.hub_requests_per_second;
-        let hub = Hub::open(&config.hub, requests, &config.drone.name)?.map(Arc::new);
+        let hub = Link::open(&config.hub, requests, &config.drone.name)?.map(Arc::new);
         let sinks = config.notify.iter().map(|notify| Sink::open(notify).map(Arc::new));
         let sinks = sinks.collect::<Result<_, _>>().map_err(|error| HouseError::Settings(chain(&error)))?;
         let desk = Arc::new(Desk {

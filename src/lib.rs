@@ -2,7 +2,7 @@
 //!
 //! - `drone` the drone's supervision tree, as data: the file to read first
 //! - `house` what a process holds for life: locks, store, threads
-//! - `life` the life of a drone's process, from start to exit status
+//! - `life` the life of a drone's process, from start to exit status; `hub` the same of a hub
 //! - `offload` one-shot: some directories, now
 //! - `demo` a lab in one process
 //! - `logging` one line per event, in text or JSON
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod demo;
 pub mod drone;
 pub mod house;
+pub mod hub;
 pub mod life;
 pub mod logging;
 pub mod notify;

@@ -39,12 +39,7 @@ pub fn refused(error: &HouseError) -> Status {
 }
 
 async fn live(house: &Arc<House>) -> Status {
-    let kinds =
-        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1(), SignalKind::hangup()];
-    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut ask), Ok(mut reload)] = kinds.map(signal) else {
-        error!("cannot listen for signals");
-        return Status::GaveUp;
-    };
+    let Some(signals) = Signals::listen() else { return Status::GaveUp };
     if let Err(status) = first_look(house).await {
         return status;
     }
@@ -57,16 +52,47 @@ async fn live(house: &Arc<House>) -> Status {
     };
     let _ = house.desk.census.set(tree.census().clone());
     info!(drone = %house.site.drone, store = house.site.store.name(), results = %house.site.root.path().display(), "drone runs");
+    until_told(tree, signals, house.config.shutdown.deadline, async || say(house).await).await
+}
+
+/// What the process is told from outside.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    ask: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    /// Listens; without, nothing could be stopped in order.
+    pub fn listen() -> Option<Self> {
+        let kinds =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1(), SignalKind::hangup()];
+        let [Ok(terminate), Ok(interrupt), Ok(ask), Ok(reload)] = kinds.map(signal) else {
+            error!("cannot listen for signals");
+            return None;
+        };
+        Some(Signals { terminate, interrupt, ask, reload })
+    }
+}
+
+/// Lets a tree run until a signal, or its own end, and stops it in order.
+pub async fn until_told(
+    tree: Tree,
+    mut signals: Signals,
+    deadline: Duration,
+    asked: impl AsyncFn(),
+) -> Status {
     notify("READY=1");
     let mut watchdog = tokio::time::interval(Duration::from_secs(5));
     let ended = tree.ended();
     tokio::pin!(ended);
     let status = loop {
         tokio::select! {
-            _ = terminate.recv() => break Status::Ok,
-            _ = interrupt.recv() => break Status::Ok,
-            _ = ask.recv() => say(house).await,
-            _ = reload.recv() => warn!("this version does not reload its configuration: restart it"),
+            _ = signals.terminate.recv() => break Status::Ok,
+            _ = signals.interrupt.recv() => break Status::Ok,
+            _ = signals.ask.recv() => asked().await,
+            _ = signals.reload.recv() => warn!("this version does not reload its configuration: restart it"),
             _ = watchdog.tick() => notify("WATCHDOG=1"),
             how = &mut ended => {
                 match how {
@@ -78,14 +104,13 @@ async fn live(house: &Arc<House>) -> Status {
         }
     };
     notify("STOPPING=1");
-    let deadline = house.config.shutdown.deadline;
     info!(?deadline, "stopping; what is not finished is left for the next start");
     tokio::select! {
         stopped = tree.stop(deadline) => match stopped {
             Some(_) => info!("stopped"),
             None => warn!(?deadline, "stopped without waiting any longer"),
         },
-        () = again(&mut terminate, &mut interrupt) => warn!("stopped at once"),
+        () = again(&mut signals.terminate, &mut signals.interrupt) => warn!("stopped at once"),
     }
     status
 }

@@ -57,6 +57,12 @@ impl std::str::FromStr for Time {
 pub enum Command {
     /// Run the drone, in the foreground
     Run,
+    /// Run the central hub that drones send heartbeats to, or say what it is to do
+    #[command(args_conflicts_with_subcommands = true)]
+    Hub {
+        #[command(subcommand)]
+        command: Option<HubCommand>,
+    },
     /// A lab in one process: makes finished jobs in a temporary directory and offloads them
     Demo {
         /// End when all is offloaded, verified and pruned
@@ -161,6 +167,87 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
     /// The man page
     Man,
+}
+
+/// What an administrator does with a hub.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum HubCommand {
+    /// Tell a running hub: drones, hosts, jobs
+    Ctl {
+        /// Where the hub is; default: where the configuration says that it listens, on this machine
+        #[arg(long)]
+        url: Option<String>,
+        /// The file of the administrator's token; default: admin.token in the hub's state directory
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        #[command(subcommand)]
+        command: CtlCommand,
+    },
+}
+
+/// What a hub is told.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum CtlCommand {
+    /// List the drones with their boards and last beat
+    Shards,
+    /// List the hosts
+    Hosts,
+    /// List jobs; all, or these
+    Jobs { ids: Vec<u64> },
+    /// A new drone; prints its token, this once
+    AddShard {
+        name: String,
+        /// A board, such as board:eve; more than once
+        #[arg(long = "label", value_name = "LABEL")]
+        labels: Vec<String>,
+        /// A token that the drone has already, e.g. after the hub's database was lost
+        #[arg(long, value_name = "FILE")]
+        keep_token: Option<PathBuf>,
+    },
+    /// One more token for a drone; the one before the last is no longer good
+    RotateToken { name: String },
+    /// Give a drone one more board
+    AddBoard { name: String, label: String },
+    /// Take a board, and its hosts, from a drone
+    RemoveBoard { name: String, label: String },
+    /// A drone that is gone: its boards, hosts and open jobs are free for others
+    DeleteShard { name: String },
+    /// A host with its labels
+    AddHost {
+        name: String,
+        #[arg(long = "label", value_name = "LABEL")]
+        labels: Vec<String>,
+    },
+    /// A job; prints its number
+    CreateJob {
+        name: String,
+        /// For any host of this board
+        #[arg(long = "board", value_name = "LABEL")]
+        boards: Vec<String>,
+        /// For this host
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+        #[arg(long, default_value = "autotest_system")]
+        owner: String,
+        /// What the drone is to run
+        #[arg(long, value_name = "FILE")]
+        control_file: Option<PathBuf>,
+        /// KEY=VALUE; more than once
+        #[arg(long = "keyval", value_name = "KEY=VALUE")]
+        keyvals: Vec<String>,
+        /// So many of them
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+    },
+    /// End jobs
+    Abort {
+        #[arg(required = true)]
+        ids: Vec<u64>,
+    },
+    /// A special task of a host: Verify, Cleanup, Repair, Reset or Provision; prints its number
+    CreateTask { host: String, task: String },
 }
 
 /// What to show of jobs.

@@ -1,0 +1,451 @@
+//! Where a hub keeps what it knows: one SQLite file, or PostgreSQL. The same statements run on both.
+//!
+//! Statements number their parameters `?1`, `?2`; truth values are 0 and 1. What differs is here: how a connection
+//! is made, how rows are locked (SQLite has one writer; PostgreSQL's hubs pass over each other's rows), and how a
+//! connection that broke is replaced.
+
+use super::schema;
+use bytes::BytesMut;
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, TransactionBehavior};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A locked base is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So many idle connections to PostgreSQL are kept.
+const IDLE: usize = 8;
+/// A transaction that met another one is begun anew so often.
+const TRIES: u32 = 5;
+
+/// What goes into a statement, or comes out of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Value {
+    Null,
+    Int(i64),
+    Text(String),
+}
+
+/// One row of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row(Vec<Value>);
+
+/// Why the base could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BaseError {
+    #[error("SQLite")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("PostgreSQL")]
+    Postgres(#[from] postgres::Error),
+    #[error("{0}")]
+    Settings(String),
+    #[error("cannot make the directory of {0}")]
+    Dir(PathBuf, #[source] std::io::Error),
+}
+
+impl BaseError {
+    /// Is it worth trying again?
+    pub fn is_busy(&self) -> bool {
+        match self {
+            BaseError::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            ),
+            BaseError::Postgres(error) => {
+                let code = error.code().map_or("", |code| code.code());
+                // Serialization failure, deadlock, a lost connection, a server that stops or starts.
+                ["40001", "40P01", "57P01", "57P02", "57P03"].contains(&code) || error.is_closed()
+            }
+            BaseError::Settings(_) | BaseError::Dir(..) => false,
+        }
+    }
+}
+
+/// What can go wrong with work on a base.
+pub trait Failure: From<BaseError> {
+    /// Is the work worth doing again?
+    fn is_busy(&self) -> bool;
+}
+
+impl Failure for BaseError {
+    fn is_busy(&self) -> bool {
+        BaseError::is_busy(self)
+    }
+}
+
+/// The base of a hub.
+pub struct Base(Engine);
+
+enum Engine {
+    Sqlite { path: PathBuf, open: Mutex<Option<(Connection, (u64, u64))>>, first: Option<i64> },
+    Postgres { config: Box<postgres::Config>, idle: Mutex<Vec<postgres::Client>>, first: Option<i64> },
+}
+
+/// One transaction.
+pub enum Tx<'a> {
+    /// On SQLite.
+    Sqlite(rusqlite::Transaction<'a>),
+    /// On PostgreSQL.
+    Postgres(Mutex<postgres::Transaction<'a>>),
+}
+
+impl Base {
+    /// The base that a setting names: `postgres://…`, or a file. It is opened at its first use. `first` is the first
+    /// number that is given out by a new base; by default the seconds since 2020, so that a base that replaces a
+    /// lost one gives out no number again.
+    ///
+    /// # Errors
+    /// `Settings`.
+    pub fn new(database: &str, dir: &Path, first: Option<i64>) -> Result<Self, BaseError> {
+        if database.starts_with("postgres://") || database.starts_with("postgresql://") {
+            let config = database.parse::<postgres::Config>();
+            let mut config =
+                config.map_err(|error| BaseError::Settings(format!("`hub.database`: {error}")))?;
+            config.connect_timeout(PATIENCE).keepalives_idle(Duration::from_secs(30));
+            return Ok(Base(Engine::Postgres { config: Box::new(config), idle: Mutex::default(), first }));
+        }
+        let path = dir.join(database.trim_start_matches("file://"));
+        Ok(Base(Engine::Sqlite { path, open: Mutex::default(), first }))
+    }
+
+    /// Does some work in one transaction; it may be done again when another one was in the way.
+    ///
+    /// # Errors
+    /// The work's own, or the base's; nothing was written.
+    pub fn with<T, E: Failure>(&self, work: impl Fn(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        match &self.0 {
+            Engine::Sqlite { path, open, first } => sqlite(path, open, *first, work),
+            Engine::Postgres { config, idle, first } => on_postgres(config, idle, *first, work),
+        }
+    }
+}
+
+fn sqlite<T, E: Failure>(
+    path: &Path,
+    kept: &Mutex<Option<(Connection, (u64, u64))>>,
+    first: Option<i64>,
+    work: impl Fn(&Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut kept = locked(kept);
+    // A file that was truncated, removed or replaced is begun anew: the drones say what they have.
+    if kept.as_ref().is_some_and(|(_, identity)| identity_of(path) != Some(*identity)) {
+        *kept = None;
+    }
+    if kept.is_none() {
+        *kept = Some(open(path, first)?);
+    }
+    let Some((db, _)) = kept.as_mut() else { return Err(BaseError::Settings("no base".into()).into()) };
+    let done = (|| {
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| E::from(error.into()))?;
+        let tx = Tx::Sqlite(transaction);
+        let done = work(&tx)?;
+        tx.commit()?;
+        Ok(done)
+    })();
+    if done.is_err() && !is_sound(db) {
+        tracing::error!(base = %path.display(), "the hub's base is damaged: set aside, a new one is begun");
+        *kept = None;
+        set_aside(path);
+    }
+    done
+}
+
+/// Which file a path leads to, if it holds anything.
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).ok().filter(|metadata| metadata.len() >= 512)?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+fn is_sound(db: &Connection) -> bool {
+    let check = db.pragma_query_value(None, "quick_check", |row| row.get::<_, String>(0));
+    check.is_ok_and(|said| said == "ok")
+}
+
+fn set_aside(path: &Path) {
+    for ending in ["", "-journal"] {
+        let from = format!("{}{ending}", path.display());
+        let _ = std::fs::rename(&from, format!("{}.damaged-{}{ending}", path.display(), super::now()));
+    }
+}
+
+fn open(path: &Path, first: Option<i64>) -> Result<(Connection, (u64, u64)), BaseError> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|error| BaseError::Dir(path.to_owned(), error))?;
+    }
+    if path.exists() && identity_of(path).is_none() {
+        // Truncated: what is left beside it belongs to the lost one.
+        set_aside(path);
+    }
+    let mut db = Connection::open(path)?;
+    db.busy_timeout(PATIENCE)?;
+    // A rollback journal reads the file afresh for each transaction: what is done to it from outside is seen.
+    db.pragma_update(None, "journal_mode", "DELETE")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.set_prepared_statement_cache_capacity(128);
+    let tx = Tx::Sqlite(db.transaction_with_behavior(TransactionBehavior::Immediate)?);
+    schema::prepare(&tx, first)?;
+    tx.commit()?;
+    let identity = identity_of(path);
+    identity.map(|identity| (db, identity)).ok_or_else(|| {
+        BaseError::Settings(format!("{} vanished while it was opened", path.display()))
+    })
+}
+
+fn on_postgres<T, E: Failure>(
+    config: &postgres::Config,
+    idle: &Mutex<Vec<postgres::Client>>,
+    first: Option<i64>,
+    work: impl Fn(&Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let kept = locked(idle).pop().filter(|client| !client.is_closed());
+        let fresh = kept.is_none();
+        let mut client = match kept {
+            Some(client) => client,
+            None => connect(config, first)?,
+        };
+        let done = transact(&mut client, &work);
+        let is_closed = client.is_closed();
+        keep(idle, client);
+        match done {
+            // A connection that was idle may have died unseen: another is made.
+            Err(error) if tries < TRIES && (error.is_busy() || (is_closed && !fresh)) => {
+                std::thread::sleep(kernel::jittered(Duration::from_millis(5 << tries.min(6))));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn transact<T, E: Failure>(
+    client: &mut postgres::Client,
+    work: &impl Fn(&Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let transaction = client.transaction().map_err(|error| E::from(error.into()))?;
+    let tx = Tx::Postgres(Mutex::new(transaction));
+    let done = work(&tx)?;
+    tx.commit()?;
+    Ok(done)
+}
+
+fn connect(config: &postgres::Config, first: Option<i64>) -> Result<postgres::Client, BaseError> {
+    let mut client = config.connect(postgres::NoTls)?;
+    let transaction = client.transaction()?;
+    let tx = Tx::Postgres(Mutex::new(transaction));
+    // Several hubs may begin at once; one of them makes the tables.
+    tx.run("SELECT pg_advisory_xact_lock(739126)", &[])?;
+    schema::prepare(&tx, first)?;
+    tx.commit()?;
+    Ok(client)
+}
+
+fn keep(idle: &Mutex<Vec<postgres::Client>>, client: postgres::Client) {
+    let mut idle = locked(idle);
+    if idle.len() < IDLE && !client.is_closed() {
+        idle.push(client);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tx<'_> {
+    /// Makes it last.
+    fn commit(self) -> Result<(), BaseError> {
+        match self {
+            Tx::Sqlite(tx) => Ok(tx.commit()?),
+            Tx::Postgres(tx) => Ok(tx.into_inner().unwrap_or_else(PoisonError::into_inner).commit()?),
+        }
+    }
+
+    /// Does a statement; answers with the number of rows that it changed.
+    ///
+    /// # Errors
+    /// [`BaseError`].
+    pub fn run(&self, statement: &str, values: &[Value]) -> Result<u64, BaseError> {
+        match self {
+            Tx::Sqlite(tx) => {
+                let mut statement = tx.prepare_cached(statement)?;
+                if statement.column_count() > 0 {
+                    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+                    while rows.next()?.is_some() {}
+                    return Ok(0);
+                }
+                Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
+            }
+            Tx::Postgres(tx) => {
+                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+                Ok(locked(tx).execute(&dialect(statement), &values)?)
+            }
+        }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// [`BaseError`].
+    pub fn rows(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, BaseError> {
+        match self {
+            Tx::Sqlite(tx) => {
+                let mut statement = tx.prepare_cached(statement)?;
+                let count = statement.column_count();
+                let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
+                    (0..count).map(|column| row.get_ref(column).map(value)).collect::<Result<_, _>>().map(Row)
+                })?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            }
+            Tx::Postgres(tx) => {
+                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+                let rows = locked(tx).query(&dialect(statement), &values)?;
+                rows.iter().map(row).collect()
+            }
+        }
+    }
+
+    /// The first row of an answer.
+    ///
+    /// # Errors
+    /// [`BaseError`].
+    pub fn row(&self, statement: &str, values: &[Value]) -> Result<Option<Row>, BaseError> {
+        Ok(self.rows(statement, values)?.into_iter().next())
+    }
+
+    /// Goes behind a `SELECT` whose rows are to be taken by this transaction only.
+    pub fn for_update(&self) -> &'static str {
+        match self {
+            Tx::Sqlite(_) => "",
+            Tx::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+}
+
+fn dialect(statement: &str) -> String {
+    statement.replace('?', "$")
+}
+
+impl Row {
+    /// A number; 0 where there is none.
+    pub fn int(&self, column: usize) -> i64 {
+        self.maybe(column).unwrap_or_default()
+    }
+
+    /// A number, if there is one.
+    pub fn maybe(&self, column: usize) -> Option<i64> {
+        match self.0.get(column) {
+            Some(Value::Int(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A text; empty where there is none.
+    pub fn text(&self, column: usize) -> &str {
+        match self.0.get(column) {
+            Some(Value::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// A text, if there is one.
+    pub fn maybe_text(&self, column: usize) -> Option<&str> {
+        match self.0.get(column) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Is it 1?
+    pub fn truth(&self, column: usize) -> bool {
+        self.int(column) != 0
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Value::Int(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Value::Int(truth.into())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        // PostgreSQL's texts hold no zero byte, and nothing of ours does.
+        Value::Text(text.replace('\0', "\u{fffd}"))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::from(text.as_str())
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Value::Null, Into::into)
+    }
+}
+
+fn value(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number),
+        ValueRef::Real(number) => Value::Int(number as i64),
+        ValueRef::Text(text) | ValueRef::Blob(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+    }
+}
+
+fn row(row: &postgres::Row) -> Result<Row, BaseError> {
+    let columns = row.columns().iter().enumerate().map(|(index, column)| {
+        Ok(match *column.type_() {
+            Type::INT8 => row.try_get::<_, Option<i64>>(index)?.into(),
+            Type::INT4 => row.try_get::<_, Option<i32>>(index)?.map(i64::from).into(),
+            Type::BOOL => row.try_get::<_, Option<bool>>(index)?.into(),
+            Type::VOID => Value::Null,
+            _ => row.try_get::<_, Option<String>>(index)?.into(),
+        })
+    });
+    columns.collect::<Result<_, BaseError>>().map(Row)
+}
+
+impl rusqlite::ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        Ok(match self {
+            Value::Null => rusqlite::types::Null.into(),
+            Value::Int(number) => (*number).into(),
+            Value::Text(text) => text.as_str().into(),
+        })
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Value::Null => Ok(IsNull::Yes),
+            Value::Int(number) if *of == Type::INT4 => i32::try_from(*number)?.to_sql(of, out),
+            Value::Int(number) => number.to_sql(of, out),
+            Value::Text(text) => text.to_sql(of, out),
+        }
+    }
+
+    fn accepts(of: &Type) -> bool {
+        [Type::INT8, Type::INT4, Type::TEXT].contains(of)
+    }
+
+    to_sql_checked!();
+}

@@ -1,0 +1,81 @@
+//! The hub's tables. The record columns hold what goes over the wire, also what this version does not know.
+
+use super::base::{BaseError, Tx};
+
+/// 2020-01-01, in seconds since 1970.
+const EPOCH: i64 = 1_577_836_800;
+
+/// The tables and their indices, each made once.
+const TABLES: [&str; 22] = [
+    "CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, next BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS shards (id BIGINT PRIMARY KEY, hostname TEXT NOT NULL UNIQUE, last_beat BIGINT,
+     beats BIGINT NOT NULL, report TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS tokens (hash TEXT PRIMARY KEY, shard_id BIGINT NOT NULL, made BIGINT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS tokens_by_shard ON tokens (shard_id)",
+    "CREATE TABLE IF NOT EXISTS labels (id BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE, shard_id BIGINT,
+     record TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS labels_by_shard ON labels (shard_id)",
+    "CREATE TABLE IF NOT EXISTS hosts (id BIGINT PRIMARY KEY, hostname TEXT NOT NULL UNIQUE, shard_id BIGINT,
+     status TEXT NOT NULL, leased BIGINT NOT NULL, invalid BIGINT NOT NULL, record TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS hosts_by_shard ON hosts (shard_id)",
+    "CREATE TABLE IF NOT EXISTS host_labels (host_id BIGINT NOT NULL, label_id BIGINT NOT NULL,
+     PRIMARY KEY (host_id, label_id))",
+    "CREATE INDEX IF NOT EXISTS hosts_by_label ON host_labels (label_id)",
+    "CREATE TABLE IF NOT EXISTS jobs (id BIGINT PRIMARY KEY, created_on TEXT NOT NULL, shard_id BIGINT,
+     open BIGINT NOT NULL, aborted BIGINT NOT NULL, parent_id BIGINT, record TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS jobs_of_nobody ON jobs (id) WHERE shard_id IS NULL AND open = 1",
+    "CREATE INDEX IF NOT EXISTS jobs_by_shard ON jobs (shard_id, id) WHERE open = 1",
+    "CREATE TABLE IF NOT EXISTS job_labels (job_id BIGINT NOT NULL, label_id BIGINT NOT NULL,
+     PRIMARY KEY (job_id, label_id))",
+    "CREATE TABLE IF NOT EXISTS hqes (id BIGINT PRIMARY KEY, job_id BIGINT NOT NULL, host_id BIGINT,
+     meta_host BIGINT, status TEXT NOT NULL, active BIGINT NOT NULL, complete BIGINT NOT NULL,
+     aborted BIGINT NOT NULL, finished_on TEXT, record TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS hqes_by_job ON hqes (job_id)",
+    "CREATE TABLE IF NOT EXISTS keyvals (id BIGINT NOT NULL, job_id BIGINT NOT NULL, name TEXT NOT NULL,
+     value TEXT NOT NULL, PRIMARY KEY (job_id, name))",
+    "CREATE TABLE IF NOT EXISTS tasks (id BIGINT PRIMARY KEY, host_id BIGINT, task TEXT NOT NULL,
+     is_active BIGINT NOT NULL, is_complete BIGINT NOT NULL, time_finished TEXT, record TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS tasks_by_host ON tasks (host_id)",
+    "CREATE TABLE IF NOT EXISTS refused (shard_id BIGINT NOT NULL, kind TEXT NOT NULL, id BIGINT NOT NULL,
+     at BIGINT NOT NULL, why TEXT NOT NULL, PRIMARY KEY (shard_id, kind, id))",
+    "CREATE TABLE IF NOT EXISTS reports (shard_id BIGINT NOT NULL, beat TEXT NOT NULL, at BIGINT NOT NULL,
+     answer TEXT NOT NULL, PRIMARY KEY (shard_id))",
+    "CREATE INDEX IF NOT EXISTS jobs_by_parent ON jobs (parent_id)",
+];
+
+/// What is counted.
+pub const COUNTED: [&str; 7] = ["shards", "labels", "hosts", "jobs", "hqes", "keyvals", "tasks"];
+
+/// Makes what is missing. A new base counts from `first`, or from the seconds since 2020.
+///
+/// # Errors
+/// [`BaseError`].
+pub fn prepare(tx: &Tx<'_>, first: Option<i64>) -> Result<(), BaseError> {
+    for table in TABLES {
+        tx.run(table, &[])?;
+    }
+    let first = first.unwrap_or(super::now() - EPOCH);
+    for counted in COUNTED {
+        let insert = "INSERT INTO counters (name, next) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
+        tx.run(insert, &[counted.into(), first.into()])?;
+    }
+    Ok(())
+}
+
+/// A number that was not given out before.
+///
+/// # Errors
+/// [`BaseError`].
+pub fn number(tx: &Tx<'_>, of: &str) -> Result<i64, BaseError> {
+    let update = "UPDATE counters SET next = next + 1 WHERE name = ?1 RETURNING next - 1";
+    Ok(tx.row(update, &[of.into()])?.map_or(0, |row| row.int(0)))
+}
+
+/// A drone has this number already: none up to it is given out again.
+///
+/// # Errors
+/// [`BaseError`].
+pub fn taken(tx: &Tx<'_>, of: &str, number: i64) -> Result<(), BaseError> {
+    let update = "UPDATE counters SET next = ?2 WHERE name = ?1 AND next < ?2";
+    tx.run(update, &[of.into(), number.saturating_add(1).into()]).map(drop)
+}
