@@ -8,6 +8,7 @@
 //! answers, and only to requests that a browser on another site could not have made.
 
 pub mod desk;
+pub mod lab;
 pub mod status;
 
 use crate::lab::{RelPath, unhex};
@@ -35,6 +36,8 @@ pub struct Places {
     pub socket: PathBuf,
     /// The admin address.
     pub admin: SocketAddr,
+    /// Opens the admin address to the programs that run the jobs.
+    pub token: Option<config::Secret>,
 }
 
 /// The actor: one per drone.
@@ -96,17 +99,20 @@ fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<[Server; 2]> {
             .route("/pause", web::post().to(pause))
             .route("/resume", web::post().to(resume))
             .route("/quarantine/drop", web::post().to(forget))
-            .configure(questions);
+            .configure(questions)
+            .service(web::scope("/lab").configure(lab::routes));
         App::new().app_data(told.clone()).app_data(limit).service(orders).default_service(web::to(nothing))
     });
     let control = control.workers(1).disable_signals().shutdown_timeout(1).listen_uds(socket)?.run();
+    let token = places.token.clone();
     let answers = HttpServer::new(move || {
         let local = web::scope("")
             .guard(guard::fn_guard(|request| is_local(request.head())))
             .service(web::scope("/api/v1").configure(questions))
             .route("/healthz", web::get().to(async || "alive\n"))
             .route("/readyz", web::get().to(ready));
-        App::new().app_data(desk.clone()).service(local).default_service(web::to(nothing))
+        let lab = lab::guarded(token.clone());
+        App::new().app_data(desk.clone()).service(lab).service(local).default_service(web::to(nothing))
     });
     let answers = answers.workers(1).disable_signals().shutdown_timeout(1).listen(admin)?.run();
     Ok([control, answers])

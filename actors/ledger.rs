@@ -144,7 +144,7 @@ pub struct Ledger {
 impl Ledger {
     /// Keeps the ledger at `path`. `boot` names this run of the process.
     pub fn new(path: PathBuf, boot: Uuid) -> Self {
-        Ledger { keeper: Keeper::new(path), boot }
+        Ledger { keeper: Keeper::new(path, &schema::LEDGER), boot }
     }
 
     /// Does a message's work.

@@ -10,6 +10,7 @@
 //!
 //! Beside them:
 //! - `inquirer` asks the hub which jobs have finished
+//! - `heartbeat` fetches jobs and hosts from the hub, reports finished ones
 //! - `disk` watches the disk, and presses when it fills
 //! - `janitor` ends what crashes left behind
 //! - `ledger` what was tried and what came of it; a memory, never the authority
@@ -23,6 +24,8 @@
 //! - `store` the object stores behind one face, and what each can prove
 //! - `routes` which files also go elsewhere
 //! - `link` how the central server that knows the jobs is asked
+//! - `roster` the jobs and hosts that the hub gave
+//! - `hub` the central server itself, a process of its own
 //! - `tree` the results directory, by descriptor only
 //! - `site`, `lane` what the stages work on; `holds` who has which job in hand
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
@@ -36,6 +39,7 @@ pub mod audit;
 pub mod completion;
 pub mod console;
 pub mod disk;
+pub mod heartbeat;
 pub mod holds;
 pub mod hub;
 pub mod link;
@@ -52,6 +56,7 @@ pub mod packing;
 pub mod planner;
 pub mod progress;
 pub mod pruner;
+pub mod roster;
 pub mod routes;
 pub mod scanner;
 pub mod shown;

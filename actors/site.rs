@@ -1,12 +1,14 @@
 //! What all stages of a drone work on: its results directory, its store, its ledger, its clock.
 
 use crate::disk::Disk;
+use crate::heartbeat::standing::Standing;
 use crate::holds::Holds;
 use crate::inquirer::HubTrouble;
 use crate::inquirer::inquiries::Inquiries;
 use crate::ledger::{Ledger, LedgerError};
 use crate::packing::Packing;
 use crate::progress::Watch;
+use crate::roster::Roster;
 use crate::routes::Routes;
 use crate::store::Store;
 use crate::tree::{Root, Trash};
@@ -67,6 +69,10 @@ pub struct Site {
     pub restless: Restless,
     /// What is wrong with the hub, if anything is.
     pub hub_trouble: HubTrouble,
+    /// How the heartbeats go.
+    pub standing: Standing,
+    /// The jobs and hosts that the hub gave.
+    pub roster: Roster,
     /// The jobs that the hub is asked about.
     pub inquiries: Inquiries,
     /// What goes into packs.

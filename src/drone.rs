@@ -5,6 +5,7 @@
 //! |- console            worker         the control socket and the admin address
 //! |- disk               worker         more workers while the disk is full
 //! |- mailer             worker         tells on-call of trouble, if there is a mail server
+//! |- heartbeat          worker         fetches jobs from the hub, reports finished ones, if there is a hub
 //! |- notifier           worker         tells other programs of offloaded jobs, if there are any
 //! `- offload            rest_for_one   escalates
 //!    |- ledger          worker         if it dies, all below reopen
@@ -20,6 +21,7 @@ use crate::house::House;
 use actors::completion::Completion;
 use actors::console::Console;
 use actors::disk::DiskWatch;
+use actors::heartbeat::Heartbeat;
 use actors::inquirer::Inquirer;
 use actors::janitor::Janitor;
 use actors::lane::Lane;
@@ -39,7 +41,7 @@ use std::sync::Arc;
 pub fn tree(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
     ChildSpec::supervisor("root", house.levels().root, move || {
-        let above = [Some(console(&built)), Some(disk(&built)), mailer(&built), notifier(&built)];
+        let above = [Some(console(&built)), Some(disk(&built)), mailer(&built), notifier(&built), heartbeat(&built)];
         above.into_iter().flatten().chain([offload(&built)]).collect()
     })
 }
@@ -92,6 +94,14 @@ fn mailer(house: &Arc<House>) -> Option<ChildSpec> {
     let rescan = config.results.rescan;
     let make = move |_| Mailer::new(desk.clone(), health.clone(), config.mail.clone(), rescan);
     Some(house.worker(ChildSpec::worker("mailer", &ChildRef::vacant(), make)))
+}
+
+fn heartbeat(house: &Arc<House>) -> Option<ChildSpec> {
+    let (desk, link) = (house.desk.clone(), house.hub.clone()?);
+    let settings = desk.hub.clone()?;
+    let make = move |_| Heartbeat::new(desk.clone(), link.clone(), settings.clone());
+    // A beat may take as long as the hub's timeout; the actor waits for it without blocking.
+    Some(house.worker(ChildSpec::worker("heartbeat", &ChildRef::vacant(), make)))
 }
 
 fn notifier(house: &Arc<House>) -> Option<ChildSpec> {

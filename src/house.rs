@@ -3,6 +3,7 @@
 use actors::console::Places;
 use actors::console::desk::Desk;
 use actors::disk::Disk;
+use actors::heartbeat::standing::Standing;
 use actors::holds::Holds;
 use actors::link::{HubError, Link};
 use actors::inquirer::HubTrouble;
@@ -13,6 +14,7 @@ use actors::notifier::Sink;
 use actors::outlet::Outlet;
 use actors::packing::Packing;
 use actors::progress::Watch;
+use actors::roster::Roster;
 use actors::routes::{RouteError, Routes};
 use actors::shown::chain;
 use actors::site::{Clock, Memory, Site};
@@ -122,6 +124,8 @@ impl House {
             collisions: Collisions::default(),
             restless: Restless::default(),
             hub_trouble: HubTrouble::default(),
+            standing: Standing::default(),
+            roster: Roster::new(&state_dir),
             inquiries: Inquiries::default(),
             packing: Packing::of(&config.store),
             disk: Disk::default(),
@@ -142,6 +146,7 @@ impl House {
             lanes: lanes.clone(),
             census: OnceLock::new(),
             started: SystemTime::now(),
+            hub: hub.is_some().then(|| config.hub.clone()).filter(|hub| !hub.heartbeat.is_zero()),
             mail: (!config.mail.smtp.is_empty()).then(|| Arc::new(Outlet::of_mail())),
             notify: (!config.notify.is_empty()).then(|| Arc::new(Outlet::of_notifications())),
         });
@@ -167,7 +172,8 @@ impl House {
 
     /// Where the console listens.
     pub fn places(&self) -> Places {
-        Places { socket: self.state_dir.join(&self.config.admin.socket), admin: self.config.admin.listen }
+        let admin = &self.config.admin;
+        Places { socket: self.state_dir.join(&admin.socket), admin: admin.listen, token: admin.token.clone() }
     }
 
     /// The policies of the tree's levels.

@@ -19,6 +19,8 @@ mod commands;
 mod crash;
 #[path = "lab/docs.rs"]
 mod docs;
+#[path = "lab/fleet.rs"]
+mod fleet;
 #[path = "lab/hostile.rs"]
 mod hostile;
 #[path = "lab/hub.rs"]

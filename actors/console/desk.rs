@@ -1,7 +1,7 @@
 //! Answers what people and scripts ask of a running drone, and does what they say.
 
 use super::status::{
-    ActorStatus, AttemptStatus, DiskStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus,
+    ActorStatus, AttemptStatus, DiskStatus, HubStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus,
     UnderWay,
 };
 use crate::disk::used;
@@ -14,6 +14,7 @@ use crate::ledger::{
 };
 use crate::outlet::Outlet;
 use crate::planner::attempt::rfc3339;
+use crate::roster::{Aside, LocalError, Roster};
 use crate::shown::{Shown, chain};
 use crate::site::Site;
 use kernel::{Census, State};
@@ -31,6 +32,8 @@ pub struct Desk {
     pub census: OnceLock<Census>,
     /// When the process began.
     pub started: SystemTime,
+    /// The hub's settings, if heartbeats are sent.
+    pub hub: Option<config::Hub>,
     /// How the sending of mail goes, if mail is sent.
     pub mail: Option<Arc<Outlet>>,
     /// How the sending of notifications goes, if any are sent.
@@ -79,6 +82,18 @@ impl Desk {
         }
         if let Some((since, error)) = site.hub_trouble.now() {
             problem("hub", format!("since {}: {error}", rfc3339(since)), "is it up, and is hub.url right?");
+        }
+        if let Some(hub) = &self.hub {
+            if let Some((since, error)) = site.standing.problem(hub.heartbeat) {
+                let text = format!("no heartbeat answered since {}: {error}", rfc3339(since));
+                problem("heartbeat", text, "is the hub up, are hub.url and hub.token_file right?");
+            }
+            let aside = self.aside().await;
+            if let [first, others @ ..] = &aside[..] {
+                let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+                let text = format!("{} {}{more}: {}", first.kind, first.id, Shown::text(&first.why));
+                problem("roster", text, "what the hub sent, or refused, is set aside: mend it there");
+            }
         }
         let orphans: Vec<Asked> = site.inquiries.asked().into_iter().filter(|asked| asked.orphan).collect();
         if let Some(oldest) = orphans.first() {
@@ -191,10 +206,55 @@ impl Desk {
             actors,
             abandoned_threads: self.census.get().map_or(0, Census::abandoned),
             disk,
+            hub: self.hub.as_ref().map(|hub| {
+                let (last_success, last_error) = site.standing.now();
+                HubStatus { url: hub.url.join(", "), last_success: last_success.map(seconds), last_error }
+            }),
             mail: self.mail.as_deref().map(Outlet::status),
             notify: self.notify.as_deref().map(Outlet::status),
             problems,
         }
+    }
+
+    /// Is everything held by a person?
+    pub async fn draining(&self) -> bool {
+        let pauses = self.site.ledger(Pauses).await.unwrap_or_default();
+        pauses.iter().any(|pause| pause.lane.is_none())
+    }
+
+    /// How long the oldest job that is known and not in the store has been known.
+    pub async fn oldest_unsafe(&self) -> Option<Duration> {
+        let jobs = self.site.ledger(ListJobs).await.unwrap_or_default();
+        let is_unsafe = |row: &&JobRow| !matches!(row.state, JobState::Published { .. } | JobState::Pruned { .. });
+        let first = jobs.iter().filter(is_unsafe).map(|row| row.first_seen).min()?;
+        first.elapsed().ok()
+    }
+
+    /// Does the roster, on a thread that may block; for the programs that run the jobs.
+    ///
+    /// # Errors
+    /// The roster's.
+    pub async fn roster<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Roster) -> Result<T, LocalError> + Send + 'static,
+    ) -> Result<T, LocalError> {
+        let site = self.site.clone();
+        let done = self.site.io.spawn_blocking(move || work(&site.roster)).await;
+        done.unwrap_or_else(|_| Err(LocalError::Refused("the roster's worker died".into())))
+    }
+
+    /// Why no new job is to begin here, if it is not.
+    pub async fn full(&self) -> Option<String> {
+        if self.draining().await {
+            return Some("the drone is drained: `dronekeeper resume`".into());
+        }
+        let disk = self.site.disk.pressing();
+        disk.then(|| format!("the disk of {} is too full", self.site.root.path().display()))
+    }
+
+    async fn aside(&self) -> Vec<Aside> {
+        let aside = self.roster(|roster| Ok(roster.aside()?)).await;
+        aside.unwrap_or_default()
     }
 
     /// The jobs that the ledger knows, of one state and lane or all.

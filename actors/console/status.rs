@@ -20,6 +20,8 @@ pub struct Status {
     pub abandoned_threads: usize,
     pub disk: Option<DiskStatus>,
     /// How the sending of mail goes, where on-call is told by mail.
+    #[serde(default)]
+    pub hub: Option<HubStatus>,
     pub mail: Option<OutletStatus>,
     #[serde(default)]
     pub notify: Option<OutletStatus>,
@@ -113,6 +115,15 @@ pub struct DiskStatus {
 pub struct OutletStatus {
     /// So many are not sent yet.
     pub waiting: usize,
+    pub last_success: Option<i64>,
+    pub last_error: Option<String>,
+}
+
+/// The hub, as the heartbeats meet it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct HubStatus {
+    pub url: String,
     pub last_success: Option<i64>,
     pub last_error: Option<String>,
 }

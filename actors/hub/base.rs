@@ -9,7 +9,9 @@ use bytes::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, TransactionBehavior};
+use std::cell::Cell;
 use std::error::Error;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,7 +46,7 @@ pub enum BaseError {
     Postgres(#[from] postgres::Error),
     #[error("{0}")]
     Settings(String),
-    #[error("cannot make the directory of {0}")]
+    #[error("cannot write {0}")]
     Dir(PathBuf, #[source] std::io::Error),
 }
 
@@ -82,35 +84,39 @@ impl Failure for BaseError {
 pub struct Base(Engine);
 
 enum Engine {
-    Sqlite { path: PathBuf, open: Mutex<Option<(Connection, (u64, u64))>>, first: Option<i64> },
-    Postgres { config: Box<postgres::Config>, idle: Mutex<Vec<postgres::Client>>, first: Option<i64> },
+    Sqlite { path: PathBuf, open: Mutex<Option<(Connection, (u64, u64))>>, numbers: Numbers },
+    Postgres { config: Box<postgres::Config>, idle: Mutex<Vec<postgres::Client>>, numbers: Numbers },
 }
 
 /// One transaction.
-pub enum Tx<'a> {
-    /// On SQLite.
+pub struct Tx<'a> {
+    on: On<'a>,
+    /// The highest number that it gave out.
+    highest: Cell<i64>,
+}
+
+enum On<'a> {
     Sqlite(rusqlite::Transaction<'a>),
-    /// On PostgreSQL.
     Postgres(Mutex<postgres::Transaction<'a>>),
 }
 
 impl Base {
-    /// The base that a setting names: `postgres://…`, or a file. It is opened at its first use. `first` is the first
-    /// number that is given out by a new base; by default the seconds since 2020, so that a base that replaces a
-    /// lost one gives out no number again.
+    /// The base that a setting names: `postgres://…`, or a file below `dir`. It is opened at its first use. `first` is
+    /// the first number that is given out by a new base, unless [`Numbers`] know better.
     ///
     /// # Errors
     /// `Settings`.
     pub fn new(database: &str, dir: &Path, first: Option<i64>) -> Result<Self, BaseError> {
+        let numbers = Numbers::new(dir, first);
         if database.starts_with("postgres://") || database.starts_with("postgresql://") {
             let config = database.parse::<postgres::Config>();
             let mut config =
                 config.map_err(|error| BaseError::Settings(format!("`hub.database`: {error}")))?;
             config.connect_timeout(PATIENCE).keepalives_idle(Duration::from_secs(30));
-            return Ok(Base(Engine::Postgres { config: Box::new(config), idle: Mutex::default(), first }));
+            return Ok(Base(Engine::Postgres { config: Box::new(config), idle: Mutex::default(), numbers }));
         }
         let path = dir.join(database.trim_start_matches("file://"));
-        Ok(Base(Engine::Sqlite { path, open: Mutex::default(), first }))
+        Ok(Base(Engine::Sqlite { path, open: Mutex::default(), numbers }))
     }
 
     /// Does some work in one transaction; it may be done again when another one was in the way.
@@ -119,16 +125,60 @@ impl Base {
     /// The work's own, or the base's; nothing was written.
     pub fn with<T, E: Failure>(&self, work: impl Fn(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         match &self.0 {
-            Engine::Sqlite { path, open, first } => sqlite(path, open, *first, work),
-            Engine::Postgres { config, idle, first } => on_postgres(config, idle, *first, work),
+            Engine::Sqlite { path, open, numbers } => sqlite(path, open, numbers, work),
+            Engine::Postgres { config, idle, numbers } => on_postgres(config, idle, numbers, work),
         }
+    }
+}
+
+/// The highest number that may have been given out, in a file beside the base: a base that replaces a lost one
+/// gives none of them out again.
+struct Numbers {
+    path: PathBuf,
+    first: Option<i64>,
+    mark: Mutex<i64>,
+}
+
+/// So far ahead the mark is set.
+const AHEAD: i64 = 10_000;
+/// 2020-01-01, in seconds since 1970: a base without a file counts from the seconds since then.
+const EPOCH: i64 = 1_577_836_800;
+
+impl Numbers {
+    fn new(dir: &Path, first: Option<i64>) -> Self {
+        let path = dir.join("numbers");
+        let mark = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+        Numbers { path, first, mark: Mutex::new(mark.unwrap_or_default()) }
+    }
+
+    /// The first number of a new base.
+    fn first(&self) -> i64 {
+        self.first.unwrap_or(super::now() - EPOCH).max(*locked(&self.mark))
+    }
+
+    /// Writes down that numbers up to this one are given out, before they are.
+    fn note(&self, highest: i64) -> Result<(), BaseError> {
+        let mut mark = locked(&self.mark);
+        if highest < *mark {
+            return Ok(());
+        }
+        let failed = |error| BaseError::Dir(self.path.clone(), error);
+        let new = self.path.with_extension("new");
+        let next = highest.saturating_add(AHEAD);
+        let written = std::fs::File::create(&new).and_then(|mut file| {
+            writeln!(file, "{next}")?;
+            file.sync_all()
+        });
+        written.and_then(|()| std::fs::rename(&new, &self.path)).map_err(failed)?;
+        *mark = next;
+        Ok(())
     }
 }
 
 fn sqlite<T, E: Failure>(
     path: &Path,
     kept: &Mutex<Option<(Connection, (u64, u64))>>,
-    first: Option<i64>,
+    numbers: &Numbers,
     work: impl Fn(&Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut kept = locked(kept);
@@ -137,16 +187,16 @@ fn sqlite<T, E: Failure>(
         *kept = None;
     }
     if kept.is_none() {
-        *kept = Some(open(path, first)?);
+        *kept = Some(open(path, numbers)?);
     }
     let Some((db, _)) = kept.as_mut() else { return Err(BaseError::Settings("no base".into()).into()) };
     let done = (|| {
         let transaction = db
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| E::from(error.into()))?;
-        let tx = Tx::Sqlite(transaction);
+        let tx = Tx::new(On::Sqlite(transaction));
         let done = work(&tx)?;
-        tx.commit()?;
+        tx.commit(numbers)?;
         Ok(done)
     })();
     if done.is_err() && !is_sound(db) {
@@ -176,7 +226,7 @@ fn set_aside(path: &Path) {
     }
 }
 
-fn open(path: &Path, first: Option<i64>) -> Result<(Connection, (u64, u64)), BaseError> {
+fn open(path: &Path, numbers: &Numbers) -> Result<(Connection, (u64, u64)), BaseError> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|error| BaseError::Dir(path.to_owned(), error))?;
     }
@@ -190,9 +240,9 @@ fn open(path: &Path, first: Option<i64>) -> Result<(Connection, (u64, u64)), Bas
     db.pragma_update(None, "journal_mode", "DELETE")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.set_prepared_statement_cache_capacity(128);
-    let tx = Tx::Sqlite(db.transaction_with_behavior(TransactionBehavior::Immediate)?);
-    schema::prepare(&tx, first)?;
-    tx.commit()?;
+    let tx = Tx::new(On::Sqlite(db.transaction_with_behavior(TransactionBehavior::Immediate)?));
+    schema::prepare(&tx, numbers.first())?;
+    tx.commit(numbers)?;
     let identity = identity_of(path);
     identity.map(|identity| (db, identity)).ok_or_else(|| {
         BaseError::Settings(format!("{} vanished while it was opened", path.display()))
@@ -202,7 +252,7 @@ fn open(path: &Path, first: Option<i64>) -> Result<(Connection, (u64, u64)), Bas
 fn on_postgres<T, E: Failure>(
     config: &postgres::Config,
     idle: &Mutex<Vec<postgres::Client>>,
-    first: Option<i64>,
+    numbers: &Numbers,
     work: impl Fn(&Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut tries = 0;
@@ -212,9 +262,9 @@ fn on_postgres<T, E: Failure>(
         let fresh = kept.is_none();
         let mut client = match kept {
             Some(client) => client,
-            None => connect(config, first)?,
+            None => connect(config, numbers)?,
         };
-        let done = transact(&mut client, &work);
+        let done = transact(&mut client, numbers, &work);
         let is_closed = client.is_closed();
         keep(idle, client);
         match done {
@@ -229,23 +279,24 @@ fn on_postgres<T, E: Failure>(
 
 fn transact<T, E: Failure>(
     client: &mut postgres::Client,
+    numbers: &Numbers,
     work: &impl Fn(&Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let transaction = client.transaction().map_err(|error| E::from(error.into()))?;
-    let tx = Tx::Postgres(Mutex::new(transaction));
+    let tx = Tx::new(On::Postgres(Mutex::new(transaction)));
     let done = work(&tx)?;
-    tx.commit()?;
+    tx.commit(numbers)?;
     Ok(done)
 }
 
-fn connect(config: &postgres::Config, first: Option<i64>) -> Result<postgres::Client, BaseError> {
+fn connect(config: &postgres::Config, numbers: &Numbers) -> Result<postgres::Client, BaseError> {
     let mut client = config.connect(postgres::NoTls)?;
     let transaction = client.transaction()?;
-    let tx = Tx::Postgres(Mutex::new(transaction));
+    let tx = Tx::new(On::Postgres(Mutex::new(transaction)));
     // Several hubs may begin at once; one of them makes the tables.
     tx.run("SELECT pg_advisory_xact_lock(739126)", &[])?;
-    schema::prepare(&tx, first)?;
-    tx.commit()?;
+    schema::prepare(&tx, numbers.first())?;
+    tx.commit(numbers)?;
     Ok(client)
 }
 
@@ -260,13 +311,23 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Tx<'_> {
-    /// Makes it last.
-    fn commit(self) -> Result<(), BaseError> {
-        match self {
-            Tx::Sqlite(tx) => Ok(tx.commit()?),
-            Tx::Postgres(tx) => Ok(tx.into_inner().unwrap_or_else(PoisonError::into_inner).commit()?),
+impl<'a> Tx<'a> {
+    fn new(on: On<'a>) -> Self {
+        Tx { on, highest: Cell::new(0) }
+    }
+
+    /// Makes it last. The numbers that it gave out are noted first.
+    fn commit(self, numbers: &Numbers) -> Result<(), BaseError> {
+        numbers.note(self.highest.get())?;
+        match self.on {
+            On::Sqlite(tx) => Ok(tx.commit()?),
+            On::Postgres(tx) => Ok(tx.into_inner().unwrap_or_else(PoisonError::into_inner).commit()?),
         }
+    }
+
+    /// A number was given out, or is a drone's already.
+    pub fn counted(&self, number: i64) {
+        self.highest.set(self.highest.get().max(number));
     }
 
     /// Does a statement; answers with the number of rows that it changed.
@@ -274,8 +335,8 @@ impl Tx<'_> {
     /// # Errors
     /// [`BaseError`].
     pub fn run(&self, statement: &str, values: &[Value]) -> Result<u64, BaseError> {
-        match self {
-            Tx::Sqlite(tx) => {
+        match &self.on {
+            On::Sqlite(tx) => {
                 let mut statement = tx.prepare_cached(statement)?;
                 if statement.column_count() > 0 {
                     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
@@ -284,7 +345,7 @@ impl Tx<'_> {
                 }
                 Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
             }
-            Tx::Postgres(tx) => {
+            On::Postgres(tx) => {
                 let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
                 Ok(locked(tx).execute(&dialect(statement), &values)?)
             }
@@ -296,8 +357,8 @@ impl Tx<'_> {
     /// # Errors
     /// [`BaseError`].
     pub fn rows(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, BaseError> {
-        match self {
-            Tx::Sqlite(tx) => {
+        match &self.on {
+            On::Sqlite(tx) => {
                 let mut statement = tx.prepare_cached(statement)?;
                 let count = statement.column_count();
                 let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
@@ -305,7 +366,7 @@ impl Tx<'_> {
                 })?;
                 Ok(rows.collect::<Result<_, _>>()?)
             }
-            Tx::Postgres(tx) => {
+            On::Postgres(tx) => {
                 let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
                 let rows = locked(tx).query(&dialect(statement), &values)?;
                 rows.iter().map(row).collect()
@@ -323,9 +384,9 @@ impl Tx<'_> {
 
     /// Goes behind a `SELECT` whose rows are to be taken by this transaction only.
     pub fn for_update(&self) -> &'static str {
-        match self {
-            Tx::Sqlite(_) => "",
-            Tx::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        match &self.on {
+            On::Sqlite(_) => "",
+            On::Postgres(_) => " FOR UPDATE SKIP LOCKED",
         }
     }
 }

@@ -75,6 +75,7 @@ pub fn beat(tx: &Tx<'_>, caller: &Caller, arguments: &Record) -> Result<Value, R
         let own = json!({
             "version": env!("CARGO_PKG_VERSION"), "features": ["report", "gzip", "adopt"], "more": more,
             "aside": aside.collect::<Vec<_>>(), "unknown_jobs": forgotten, "serial": beat.own.get("serial"),
+            "base": schema::identity(tx)?,
         });
         // A drone of an AFE ignores what it does not know; and shows us by its silence that it is one.
         answer.insert("dronekeeper".into(), own);

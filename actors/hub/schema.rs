@@ -2,9 +2,6 @@
 
 use super::base::{BaseError, Tx};
 
-/// 2020-01-01, in seconds since 1970.
-const EPOCH: i64 = 1_577_836_800;
-
 /// The tables and their indices, each made once.
 const TABLES: [&str; 22] = [
     "CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, next BIGINT NOT NULL)",
@@ -46,20 +43,30 @@ const TABLES: [&str; 22] = [
 /// What is counted.
 pub const COUNTED: [&str; 7] = ["shards", "labels", "hosts", "jobs", "hqes", "keyvals", "tasks"];
 
-/// Makes what is missing. A new base counts from `first`, or from the seconds since 2020.
+/// Makes what is missing. A new base counts from `first`.
 ///
 /// # Errors
 /// [`BaseError`].
-pub fn prepare(tx: &Tx<'_>, first: Option<i64>) -> Result<(), BaseError> {
+pub fn prepare(tx: &Tx<'_>, first: i64) -> Result<(), BaseError> {
     for table in TABLES {
         tx.run(table, &[])?;
     }
-    let first = first.unwrap_or(super::now() - EPOCH);
     for counted in COUNTED {
         let insert = "INSERT INTO counters (name, next) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING";
         tx.run(insert, &[counted.into(), first.into()])?;
     }
-    Ok(())
+    let identity = uuid::Uuid::new_v4().as_u128() as i64 & i64::MAX;
+    let insert = "INSERT INTO counters (name, next) VALUES ('base', ?1) ON CONFLICT (name) DO NOTHING";
+    tx.run(insert, &[identity.into()]).map(drop)
+}
+
+/// Which base this is: another one than before has forgotten what it was told.
+///
+/// # Errors
+/// [`BaseError`].
+pub fn identity(tx: &Tx<'_>) -> Result<String, BaseError> {
+    let row = tx.row("SELECT next FROM counters WHERE name = 'base'", &[])?;
+    Ok(row.map_or(0, |row| row.int(0)).to_string())
 }
 
 /// A number that was not given out before.
@@ -68,7 +75,9 @@ pub fn prepare(tx: &Tx<'_>, first: Option<i64>) -> Result<(), BaseError> {
 /// [`BaseError`].
 pub fn number(tx: &Tx<'_>, of: &str) -> Result<i64, BaseError> {
     let update = "UPDATE counters SET next = next + 1 WHERE name = ?1 RETURNING next - 1";
-    Ok(tx.row(update, &[of.into()])?.map_or(0, |row| row.int(0)))
+    let number = tx.row(update, &[of.into()])?.map_or(0, |row| row.int(0));
+    tx.counted(number);
+    Ok(number)
 }
 
 /// A drone has this number already: none up to it is given out again.
@@ -76,6 +85,7 @@ pub fn number(tx: &Tx<'_>, of: &str) -> Result<i64, BaseError> {
 /// # Errors
 /// [`BaseError`].
 pub fn taken(tx: &Tx<'_>, of: &str, number: i64) -> Result<(), BaseError> {
+    tx.counted(number);
     let update = "UPDATE counters SET next = ?2 WHERE name = ?1 AND next < ?2";
     tx.run(update, &[of.into(), number.saturating_add(1).into()]).map(drop)
 }

@@ -52,6 +52,8 @@ struct State {
     open: HashMap<RelPath, Inquiry>,
     /// By lane: jobs that have finished, and that its scanner is to offer again.
     news: HashMap<String, Vec<RelPath>>,
+    /// By directory: jobs that programs on this drone have completed.
+    here: HashMap<Vec<u8>, SystemTime>,
 }
 
 impl Inquiries {
@@ -71,6 +73,12 @@ impl Inquiries {
                 Said::Open { .. } => None,
             };
         }
+        if let Some(at) = state.here.get(job.as_bytes()).copied() {
+            state.open.remove(job);
+            drop(state);
+            self.remember(lane, job.clone(), incarnation.clone(), at);
+            return Some(at);
+        }
         let born = UNIX_EPOCH + Duration::from_nanos(incarnation.born_ns.max(0).unsigned_abs());
         let inquiry = Inquiry {
             lane: lane.to_owned(),
@@ -81,6 +89,22 @@ impl Inquiries {
         };
         state.open.insert(job.clone(), inquiry);
         None
+    }
+
+    /// A program on this drone has completed the job whose results are in this directory.
+    pub fn completed_here(&self, dir: &str, at: SystemTime) {
+        let mut state = self.state();
+        state.here.insert(dir.as_bytes().to_vec(), at);
+        let found = RelPath::new(dir.as_bytes()).ok().filter(|job| state.open.contains_key(job));
+        drop(state);
+        if let Some(job) = found {
+            self.has_finished(&job, at);
+        }
+    }
+
+    /// The hub gave this directory's number out anew: what was completed in it was another job.
+    pub fn begun_here(&self, dir: &str) {
+        self.state().here.remove(dir.as_bytes());
     }
 
     /// What an earlier run of the process was told.
@@ -203,6 +227,18 @@ mod tests {
         assert_eq!(inquiries.finished("jobs", &job("1-a"), &incarnation(1), at), Some(at));
         // Another directory of that name is another job.
         assert_eq!(inquiries.finished("jobs", &job("1-a"), &incarnation(2), at), None);
+    }
+
+    #[test]
+    fn a_job_that_was_completed_here_needs_nobodys_word() {
+        let (inquiries, at) = (Inquiries::default(), UNIX_EPOCH + SECOND);
+        assert_eq!(inquiries.finished("jobs", &job("1-a"), &incarnation(1), at), None);
+        inquiries.completed_here("1-a", at);
+        inquiries.completed_here("2-b", at);
+        assert_eq!(inquiries.news("jobs"), [job("1-a")]);
+        assert_eq!(inquiries.finished("jobs", &job("2-b"), &incarnation(2), at), Some(at));
+        inquiries.begun_here("2-b");
+        assert_eq!(inquiries.finished("jobs", &job("2-b"), &incarnation(3), at), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Keeps one SQLite file, and does not believe that it is still there.
+//! Keeps one SQLite file, the ledger or another, and does not believe that it is still there.
 //!
 //! The file may be truncated, deleted, replaced or overwritten under an open connection. Before each
 //! transaction the path must still lead to the file that was opened, and the file must still begin like a
@@ -7,7 +7,7 @@
 //! dated name, and a new ledger is begun.
 
 use super::LedgerError;
-use super::schema;
+use super::schema::{self, Schema};
 use crate::shown::chain;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
@@ -24,9 +24,10 @@ const EXAMINATION: Duration = Duration::from_secs(10);
 /// What every SQLite file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// The ledger's file.
+/// The file.
 pub struct Keeper {
     path: PathBuf,
+    schema: &'static Schema,
     open: Option<Open>,
     in_trouble: bool,
     examined: Instant,
@@ -49,8 +50,8 @@ enum Fault {
 
 impl Keeper {
     /// Keeps the file at `path`; it is opened at the first use.
-    pub fn new(path: PathBuf) -> Self {
-        Keeper { path, open: None, in_trouble: false, examined: Instant::now() }
+    pub fn new(path: PathBuf, schema: &'static Schema) -> Self {
+        Keeper { path, schema, open: None, in_trouble: false, examined: Instant::now() }
     }
 
     /// Does some work in one transaction. An injured ledger is replaced, and the work done on the new one.
@@ -81,7 +82,7 @@ impl Keeper {
 
     fn once<T>(&mut self, work: &impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Fault> {
         if self.open.is_none() {
-            self.open = Some(open(&self.path)?);
+            self.open = Some(open(&self.path, self.schema)?);
         }
         let Some(open) = &mut self.open else { return Err(Fault::Unusable(LedgerError::Busy)) };
         intact(&self.path, open.identity)?;
@@ -103,7 +104,7 @@ impl Keeper {
         self.open = None;
         let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ");
         let name = format!("{}.damaged-{date}", self.path.display());
-        error!(ledger = %self.path.display(), why, aside = %name, "ledger damaged: set aside, a new one is rebuilt from the disk and the store");
+        error!(ledger = %self.path.display(), why, aside = %name, "{} damaged: set aside, a new one is rebuilt from {}", self.schema.name, self.schema.source);
         if let Some(dir) = self.path.parent() {
             std::fs::create_dir_all(dir).map_err(|error| LedgerError::Io(chain(&error)))?;
         }
@@ -129,20 +130,20 @@ impl Keeper {
     /// Says that the ledger cannot be used, once.
     fn failed(&mut self, error: &LedgerError) {
         if !std::mem::replace(&mut self.in_trouble, true) {
-            warn!(ledger = %self.path.display(), error = %chain(error), "ledger cannot be used; uploads go on, nothing is deleted");
+            warn!(ledger = %self.path.display(), error = %chain(error), "{} cannot be used; uploads go on, nothing is deleted", self.schema.name);
         }
     }
 
     /// Says that it can be used again, once.
     fn works(&mut self) {
         if std::mem::take(&mut self.in_trouble) {
-            info!(ledger = %self.path.display(), "ledger works again");
+            info!(ledger = %self.path.display(), "{} works again", self.schema.name);
         }
     }
 }
 
 /// Opens or makes a ledger, and brings it to the newest schema.
-fn open(path: &Path) -> Result<Open, Fault> {
+fn open(path: &Path, schema: &Schema) -> Result<Open, Fault> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|error| Fault::Unusable(LedgerError::Io(chain(&error))))?;
     }
@@ -161,13 +162,13 @@ fn open(path: &Path) -> Result<Open, Fault> {
     }
     let found = schema::version(&db).map_err(fault)?;
     match found {
-        found if found > schema::NEWEST => {
-            return Err(Fault::Unusable(LedgerError::Newer { found, known: schema::NEWEST }));
+        found if found > schema.newest() => {
+            return Err(Fault::Unusable(LedgerError::Newer { found, known: schema.newest() }));
         }
         0 if !fresh && has_tables(&db).map_err(fault)? => {
             return Err(Fault::Injured("it is the database of another program".into()));
         }
-        found if found < schema::NEWEST => migrate(&mut db, path, found)?,
+        found if found < schema.newest() => migrate(&mut db, path, found, schema)?,
         _ => {}
     }
     let metadata = std::fs::metadata(path).map_err(|error| Fault::Injured(chain(&error)))?;
@@ -180,13 +181,13 @@ fn has_tables(db: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Brings a ledger to the newest schema; one with content is copied first.
-fn migrate(db: &mut Connection, path: &Path, found: usize) -> Result<(), Fault> {
+fn migrate(db: &mut Connection, path: &Path, found: usize, schema: &Schema) -> Result<(), Fault> {
     if found > 0 {
-        let copy = format!("{}.before-{}", path.display(), schema::NEWEST);
+        let copy = format!("{}.before-{}", path.display(), schema.newest());
         db.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>).map_err(fault)?;
     }
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
-    schema::migrate(&transaction, found).and_then(|()| transaction.commit()).map_err(fault)
+    schema.migrate(&transaction, found).and_then(|()| transaction.commit()).map_err(fault)
 }
 
 /// Does the path still lead to the file that was opened, and does it still begin like a database?

@@ -2,7 +2,21 @@
 
 use rusqlite::{Connection, Transaction};
 
-/// One step of the schema; `PRAGMA user_version` counts the steps that were taken.
+/// The tables of one file; `PRAGMA user_version` counts the steps that were taken.
+#[derive(Debug)]
+pub struct Schema {
+    /// What the file is called in the log.
+    pub name: &'static str,
+    /// What it is rebuilt from.
+    pub source: &'static str,
+    /// The steps, oldest first; none is ever changed.
+    pub steps: &'static [&'static str],
+}
+
+/// The ledger's.
+pub const LEDGER: Schema =
+    Schema { name: "ledger", source: "the disk and the store", steps: &STEPS };
+
 const STEPS: [&str; 5] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -69,18 +83,22 @@ const STEPS: [&str; 5] = [
 ",
 ];
 
-/// The newest schema that this version knows.
-pub const NEWEST: usize = STEPS.len();
-
 /// Which schema a ledger has; 0 for one without tables.
 pub fn version(db: &Connection) -> rusqlite::Result<usize> {
     db.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).map(|version| version as usize)
 }
 
-/// Takes the steps that are missing, all or none.
-pub fn migrate(transaction: &Transaction<'_>, from: usize) -> rusqlite::Result<()> {
-    for step in STEPS.iter().skip(from) {
-        transaction.execute_batch(step)?;
+impl Schema {
+    /// The newest that this version knows.
+    pub fn newest(&self) -> usize {
+        self.steps.len()
     }
-    transaction.pragma_update(None, "user_version", NEWEST as u32)
+
+    /// Takes the steps that are missing, all or none.
+    pub fn migrate(&self, transaction: &Transaction<'_>, from: usize) -> rusqlite::Result<()> {
+        for step in self.steps.iter().skip(from) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "user_version", self.newest() as u32)
+    }
 }

@@ -10,7 +10,8 @@ use super::words::word;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
-const NO_HEARTBEAT: &str = "this version sends no heartbeats: keep the shard client running beside it";
+const NO_HEARTBEAT: &str = "the drone asks the shard's own AFE, so it sends no heartbeats: keep the shard client \
+     beside it, or set `hub.url` to the global AFE and remove `heartbeat`";
 
 /// A site on its way: what it says, what we made of it, what is left.
 struct Import<'a> {
@@ -196,7 +197,8 @@ impl<'a> Import<'a> {
         match server.or_else(|| central.first().copied()) {
             Some(entry) => match address::rpc(entry.text()) {
                 Some(url) => {
-                    self.carry(&[entry], vec![Key::new("hub", "url", url, from(&[entry]))]);
+                    let silent = Key::new("hub", "heartbeat", "0s", "only asks: see below".to_owned());
+                    self.carry(&[entry], vec![Key::new("hub", "url", url, from(&[entry])), silent]);
                 }
                 None => self.leave(entry, Fate::ByHand, "is not the name of a host: set `hub.url`"),
             },

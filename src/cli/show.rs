@@ -89,6 +89,11 @@ fn render(status: &Status) -> String {
             full.unwrap_or_default()
         );
     }
+    if let Some(hub) = &status.hub {
+        let last = hub.last_success.map_or("never".to_owned(), |at| format!("{} s ago", (status.now - at).max(0)));
+        let error = hub.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
+        let _ = writeln!(out, "  hub    {}, last heartbeat {last}{error}", hub.url);
+    }
     for (name, outlet) in [("mail", &status.mail), ("notify", &status.notify)] {
         let Some(outlet) = outlet else { continue };
         let last = outlet.last_success.map_or("never".to_owned(), |at| {
@@ -251,6 +256,7 @@ mod tests {
                 pressing: true,
                 full_in: Some(3600),
             }),
+            hub: None,
             mail: None,
             notify: None,
             problems: vec![problem],

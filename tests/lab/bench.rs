@@ -19,6 +19,7 @@ fn patience() -> Duration {
 
 pub struct Bench {
     pub dir: tempfile::TempDir,
+    name: String,
     store: String,
     lane: String,
     extra: String,
@@ -34,7 +35,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("results")).unwrap();
         let store = format!("url = \"file://{}\"", dir.path().join("offloaded").display());
-        Bench { dir, store, lane: String::new(), extra: String::new(), drone: None }
+        Bench { dir, name: "bench".into(), store, lane: String::new(), extra: String::new(), drone: None }
     }
 
     /// A lab machine whose store is a server of the stage.
@@ -46,6 +47,12 @@ impl Bench {
         let mut bench = Bench::new();
         bench.store = store.to_owned();
         bench
+    }
+
+    /// Another name than `bench`.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
     }
 
     pub fn lane(mut self, lines: &str) -> Self {
@@ -95,7 +102,7 @@ impl Bench {
         let lane = if self.lane.contains("directories") { "" } else { "directories = [\"[0-9]*-*\"]\n" };
         let settle = if self.lane.contains("settle") { "" } else { "settle = \"150ms\"\n" };
         let mut text = String::new();
-        writeln!(text, "[drone]\nname = \"bench\"\nstate_dir = {:?}", self.path("state")).unwrap();
+        writeln!(text, "[drone]\nname = {:?}\nstate_dir = {:?}", self.name, self.path("state")).unwrap();
         writeln!(text, "[admin]\nlisten = \"127.0.0.1:0\"").unwrap();
         writeln!(text, "[results]\ndir = {:?}\nrescan = \"100ms\"", self.results()).unwrap();
         writeln!(text, "[store]\nstall = \"3s\"\n{}", self.store).unwrap();

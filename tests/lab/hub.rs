@@ -10,7 +10,7 @@ const LANES: &str = "completion = \"hub\"\ndirectories = [\"[0-9]*-*\"]\nworkers
 
 fn bench(afe: &[&Afe]) -> Bench {
     let urls: Vec<String> = afe.iter().map(|afe| afe.url()).collect();
-    Bench::new().lane(LANES).extra(&format!("[hub]\nurl = {urls:?}\ntimeout = \"2s\""))
+    Bench::new().lane(LANES).extra(&format!("[hub]\nheartbeat = \"0s\"\nurl = {urls:?}\ntimeout = \"2s\""))
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn many_directories_cost_few_requests_at_the_pace_that_is_set() {
     let jobs = std::env::var("LAB_HUB_JOBS").map_or(3000, |jobs| jobs.parse().unwrap());
     let mut bench = Bench::new()
         .lane(LANES)
-        .extra(&format!("[hub]\nurl = {:?}\n[limits]\nhub_requests_per_second = 5", afe.url()));
+        .extra(&format!("[hub]\nheartbeat = \"0s\"\nurl = {:?}\n[limits]\nhub_requests_per_second = 5", afe.url()));
     for id in 0..jobs {
         let dir = bench.results().join(format!("{id}-debug"));
         fs::create_dir(&dir).unwrap();
