@@ -104,7 +104,8 @@ impl Heartbeat {
                     // Whatever it was: it is asked as one asks an AFE.
                     self.ours = false;
                 }
-                let reachable = !matches!(&error, BeatError::Hub(HubError::Unreachable { .. } | HubError::Status { .. }));
+                let reachable =
+                    !matches!(&error, BeatError::Hub(HubError::Unreachable { .. } | HubError::Status { .. }));
                 let first = FIRST_PAUSE.min(self.settings.heartbeat);
                 let pause = first.saturating_mul(1 << self.failures.min(16));
                 self.failures += 1;
@@ -129,7 +130,9 @@ impl Actor for Heartbeat {
             if let Ok(Err(error)) = known {
                 debug!(error = %chain(&error), "what was completed here is not known yet");
             }
-            let random = f64::from(u16::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 2])));
+            let random = f64::from(u16::from_le_bytes(
+                *uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 2]),
+            ));
             let spread = act.settings.heartbeat.mul_f64(random / f64::from(u16::MAX));
             ctx.run_later(spread, Self::round);
         });
@@ -177,7 +180,10 @@ async fn beat(
     }
     let sent = packet.sent;
     blocking(site, move |roster| roster.acknowledged(&sent, &refused)).await?;
-    let forgotten: Vec<i64> = own.iter().flat_map(|own| own.get("unknown_jobs")).filter_map(Value::as_array)
+    let forgotten: Vec<i64> = own
+        .iter()
+        .flat_map(|own| own.get("unknown_jobs"))
+        .filter_map(Value::as_array)
         .flatten()
         .filter_map(number)
         .collect();
@@ -187,7 +193,10 @@ async fn beat(
         None => 0,
     };
     if renewed > 0 {
-        warn!(jobs = renewed, "the hub has another base than before; it is told again of every job that is remembered");
+        warn!(
+            jobs = renewed,
+            "the hub has another base than before; it is told again of every job that is remembered"
+        );
     }
     let has_forgotten = !forgotten.is_empty() || renewed > 0;
     if !forgotten.is_empty() {
@@ -195,14 +204,16 @@ async fn beat(
         blocking(site, move |roster| roster.tell_again(&forgotten)).await?;
     }
     let taken = blocking(site, move |roster| roster.apply(&answer)).await?;
-    let more = packet.more || has_forgotten || taken.again > 0 || own.as_ref().is_some_and(|own| truth(own, "more"));
+    let more =
+        packet.more || has_forgotten || taken.again > 0 || own.as_ref().is_some_and(|own| truth(own, "more"));
     Ok(Beaten { ours: own.is_some(), more, taken })
 }
 
 /// The finished jobs that a hub of ours did not take.
 fn refused(own: Option<&Record>) -> Vec<(i64, String)> {
     let aside = own.and_then(|own| own.get("aside")).and_then(Value::as_array);
-    let of_jobs = aside.into_iter().flatten().filter(|aside| aside.get("kind").is_some_and(|kind| kind == "job"));
+    let of_jobs =
+        aside.into_iter().flatten().filter(|aside| aside.get("kind").is_some_and(|kind| kind == "job"));
     let refused = of_jobs.filter_map(|aside| {
         let why = aside.get("why").and_then(Value::as_str).unwrap_or("no reason").to_owned();
         Some((number(aside.get("id")?)?, why))

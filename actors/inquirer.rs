@@ -13,9 +13,9 @@ pub mod answers;
 pub mod inquiries;
 
 use crate::completion::identity::JobId;
-use crate::link::{HubError, Link};
 use crate::lab::RelPath;
 use crate::ledger::{Finished, ForgetFinished, RecordFinished};
+use crate::link::{HubError, Link};
 use crate::shown::chain;
 use crate::site::Site;
 use actix::prelude::*;

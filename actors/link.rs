@@ -198,13 +198,19 @@ impl Link {
         let body = json!({ "method": method, "params": [arguments], "id": "jsonrpc" }).to_string();
         let request = request.header(AUTHORIZATION, authorization).header(CONTENT_TYPE, "application/json");
         let request = match packed {
-            true => request.header(CONTENT_ENCODING, "gzip").header(ACCEPT_ENCODING, "gzip").body(gzip(&body)),
+            true => {
+                request.header(CONTENT_ENCODING, "gzip").header(ACCEPT_ENCODING, "gzip").body(gzip(&body))
+            }
             false => request.body(body),
         };
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let is_packed = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
-        let too_large = || HubError::NoAnswer { url: shown(), method: name.clone(), why: format!("more than {LARGEST} bytes") };
+        let too_large = || HubError::NoAnswer {
+            url: shown(),
+            method: name.clone(),
+            why: format!("more than {LARGEST} bytes"),
+        };
         let mut whole = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(failed)? {
             whole.extend_from_slice(&piece);
@@ -215,7 +221,11 @@ impl Link {
         if is_packed {
             let mut plain = Vec::new();
             let read = GzDecoder::new(&whole[..]).take(LARGEST as u64 + 1).read_to_end(&mut plain);
-            read.map_err(|error| HubError::NoAnswer { url: shown(), method: name.clone(), why: chain(&error) })?;
+            read.map_err(|error| HubError::NoAnswer {
+                url: shown(),
+                method: name.clone(),
+                why: chain(&error),
+            })?;
             if plain.len() > LARGEST {
                 return Err(too_large());
             }

@@ -96,7 +96,8 @@ impl Roster {
     /// Does some work in one transaction, on a file that holds what the journal holds.
     fn with<T>(&self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = keeper.with(|tx| tx.query_row("SELECT NOT EXISTS (SELECT 1 FROM jobs)", [], |row| row.get(0)))?;
+        let fresh =
+            keeper.with(|tx| tx.query_row("SELECT NOT EXISTS (SELECT 1 FROM jobs)", [], |row| row.get(0)))?;
         if fresh || !self.restored.load(Relaxed) {
             let kept = self.journal.read().map_err(|error| LedgerError::Io(error.to_string()))?;
             keeper.with(|tx| kept.iter().try_for_each(|record| restore(tx, record)))?;
@@ -111,10 +112,10 @@ impl Roster {
     /// The file's.
     pub fn aside(&self) -> Result<Vec<Aside>, LedgerError> {
         self.with(|tx| {
-            let mut select = tx.prepare_cached("SELECT kind, id, why FROM aside ORDER BY at DESC LIMIT 100")?;
-            let rows = select.query_map([], |row| {
-                Ok(Aside { kind: row.get(0)?, id: row.get(1)?, why: row.get(2)? })
-            })?;
+            let mut select =
+                tx.prepare_cached("SELECT kind, id, why FROM aside ORDER BY at DESC LIMIT 100")?;
+            let rows = select
+                .query_map([], |row| Ok(Aside { kind: row.get(0)?, id: row.get(1)?, why: row.get(2)? }))?;
             rows.collect()
         })
     }
@@ -163,7 +164,8 @@ fn set_aside(tx: &Transaction<'_>, kind: &str, id: i64, why: &str) -> rusqlite::
     let insert = "INSERT OR REPLACE INTO aside (kind, id, at, why) VALUES (?1, ?2, unixepoch(), ?3)";
     tx.prepare_cached(insert)?.execute(params![kind, id, why])?;
     // A hub that sends nothing but nonsense does not fill the disk.
-    let old = "DELETE FROM aside WHERE (kind, id) NOT IN (SELECT kind, id FROM aside ORDER BY at DESC LIMIT 1000)";
+    let old =
+        "DELETE FROM aside WHERE (kind, id) NOT IN (SELECT kind, id FROM aside ORDER BY at DESC LIMIT 1000)";
     tx.prepare_cached(old)?.execute([]).map(drop)
 }
 

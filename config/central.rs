@@ -87,11 +87,14 @@ impl HubConfig {
     /// Everything that is wrong with settings that are each well-formed.
     pub(crate) fn judge(&self) -> Vec<Complaint> {
         let mut complaints = Vec::new();
-        let mut complain = |key: &str, text: &str, help: &str| complaints.push(Complaint::key(key, text, help));
+        let mut complain =
+            |key: &str, text: &str, help: &str| complaints.push(Complaint::key(key, text, help));
         if self.hub.tls_cert.is_some() != self.hub.tls_key.is_some() {
             complain("hub.tls_cert", "and `hub.tls_key` belong together", "set both, or none");
         }
-        if self.hub.database.is_empty() || self.hub.database.contains("://") && !self.hub.database.starts_with("postgres") {
+        if self.hub.database.is_empty()
+            || self.hub.database.contains("://") && !self.hub.database.starts_with("postgres")
+        {
             let help = "write for example \"hub.sqlite\" or \"postgres://hub@db.example.com/hub\"";
             complain("hub.database", "is neither a file nor postgres://", help);
         }

@@ -143,11 +143,7 @@ pub fn parse_hub(
 }
 
 /// The first file that somebody named, or that is there.
-fn found(
-    explicit: Option<&Path>,
-    environment: &[(String, String)],
-    usual: [&str; 2],
-) -> Option<PathBuf> {
+fn found(explicit: Option<&Path>, environment: &[(String, String)], usual: [&str; 2]) -> Option<PathBuf> {
     let named = environment.iter().find(|(name, _)| name == VARIABLE).map(|(_, path)| PathBuf::from(path));
     let usual = || usual.iter().map(PathBuf::from).find(|path| path.exists());
     explicit.map(Path::to_owned).or(named).or_else(usual)
@@ -206,7 +202,10 @@ fn overlay(shape: &Shape, table: &mut toml::Table, name: &str, value: &str) -> R
         return complain("lists of sections are set in the file only");
     }
     let Some((_, keys)) = shape.keys.iter().find(|(known, _)| *known == section) else {
-        return complain(&format!("there is no section `{section}`{}", suggestion(section, shape.sections())));
+        return complain(&format!(
+            "there is no section `{section}`{}",
+            suggestion(section, shape.sections())
+        ));
     };
     if !keys.contains(&key) {
         return complain(&format!("`{section}` has no key `{key}`{}", suggestion(key, keys.iter().copied())));

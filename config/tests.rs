@@ -57,7 +57,9 @@ fn the_hubs_file_shows_every_key_and_says_the_defaults() {
     }
     let said = crate::parse_hub("[hub]\nlisten_on = 1", None, &[]).unwrap_err().to_string();
     assert!(said.contains("did you mean `listen`"), "{said}");
-    let said = crate::parse_hub("[hub]\ntls_key = \"k\"\ndatabase = \"mysql://x\"", None, &[]).unwrap_err().to_string();
+    let said = crate::parse_hub("[hub]\ntls_key = \"k\"\ndatabase = \"mysql://x\"", None, &[])
+        .unwrap_err()
+        .to_string();
     assert!(said.contains("belong together") && said.contains("neither a file nor postgres"), "{said}");
 }
 

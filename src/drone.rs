@@ -41,7 +41,8 @@ use std::sync::Arc;
 pub fn tree(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
     ChildSpec::supervisor("root", house.levels().root, move || {
-        let above = [Some(console(&built)), Some(disk(&built)), mailer(&built), notifier(&built), heartbeat(&built)];
+        let above =
+            [Some(console(&built)), Some(disk(&built)), mailer(&built), notifier(&built), heartbeat(&built)];
         above.into_iter().flatten().chain([offload(&built)]).collect()
     })
 }

@@ -47,7 +47,9 @@ pub fn run(config: &HubConfig) -> Status {
                 return Status::GaveUp;
             }
         };
-        let asked = async || info!(answered = house.meter.answered.load(std::sync::atomic::Ordering::Relaxed), "status");
+        let asked = async || {
+            info!(answered = house.meter.answered.load(std::sync::atomic::Ordering::Relaxed), "status")
+        };
         until_told(tree, signals, DEADLINE, asked).await
     })
 }
@@ -66,7 +68,11 @@ fn lock(config: &HubConfig) -> Result<rustix::fd::OwnedFd, String> {
 /// The tree of a hub.
 pub fn tree(house: &Arc<House>, config: &HubConfig) -> ChildSpec {
     let supervision = config.supervision.clone();
-    let policy = Policy { on_exhaustion: OnExhaustion::Rest(REST), intensity: supervision.max_restarts, ..Policy::default() };
+    let policy = Policy {
+        on_exhaustion: OnExhaustion::Rest(REST),
+        intensity: supervision.max_restarts,
+        ..Policy::default()
+    };
     let house = house.clone();
     ChildSpec::supervisor("root", policy, move || {
         let (house, pauses) = (house.clone(), supervision.backoff);

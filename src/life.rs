@@ -66,8 +66,12 @@ pub struct Signals {
 impl Signals {
     /// Listens; without, nothing could be stopped in order.
     pub fn listen() -> Option<Self> {
-        let kinds =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1(), SignalKind::hangup()];
+        let kinds = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::user_defined1(),
+            SignalKind::hangup(),
+        ];
         let [Ok(terminate), Ok(interrupt), Ok(ask), Ok(reload)] = kinds.map(signal) else {
             error!("cannot listen for signals");
             return None;

@@ -1,8 +1,8 @@
 //! Answers what people and scripts ask of a running drone, and does what they say.
 
 use super::status::{
-    ActorStatus, AttemptStatus, DiskStatus, HubStatus, JobHistory, JobStatus, LaneStatus, Problem, Status, StoreStatus,
-    UnderWay,
+    ActorStatus, AttemptStatus, DiskStatus, HubStatus, JobHistory, JobStatus, LaneStatus, Problem, Status,
+    StoreStatus, UnderWay,
 };
 use crate::disk::used;
 use crate::inquirer::inquiries::Asked;
@@ -90,7 +90,8 @@ impl Desk {
             }
             let aside = self.aside().await;
             if let [first, others @ ..] = &aside[..] {
-                let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+                let more =
+                    if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
                 let text = format!("{} {}{more}: {}", first.kind, first.id, Shown::text(&first.why));
                 problem("roster", text, "what the hub sent, or refused, is set aside: mend it there");
             }
@@ -225,7 +226,8 @@ impl Desk {
     /// How long the oldest job that is known and not in the store has been known.
     pub async fn oldest_unsafe(&self) -> Option<Duration> {
         let jobs = self.site.ledger(ListJobs).await.unwrap_or_default();
-        let is_unsafe = |row: &&JobRow| !matches!(row.state, JobState::Published { .. } | JobState::Pruned { .. });
+        let is_unsafe =
+            |row: &&JobRow| !matches!(row.state, JobState::Published { .. } | JobState::Pruned { .. });
         let first = jobs.iter().filter(is_unsafe).map(|row| row.first_seen).min()?;
         first.elapsed().ok()
     }

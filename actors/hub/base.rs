@@ -244,9 +244,9 @@ fn open(path: &Path, numbers: &Numbers) -> Result<(Connection, (u64, u64)), Base
     schema::prepare(&tx, numbers.first())?;
     tx.commit(numbers)?;
     let identity = identity_of(path);
-    identity.map(|identity| (db, identity)).ok_or_else(|| {
-        BaseError::Settings(format!("{} vanished while it was opened", path.display()))
-    })
+    identity
+        .map(|identity| (db, identity))
+        .ok_or_else(|| BaseError::Settings(format!("{} vanished while it was opened", path.display())))
 }
 
 fn on_postgres<T, E: Failure>(
@@ -467,7 +467,9 @@ fn value(value: ValueRef<'_>) -> Value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Int(number),
         ValueRef::Real(number) => Value::Int(number as i64),
-        ValueRef::Text(text) | ValueRef::Blob(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Text(text) | ValueRef::Blob(text) => {
+            Value::Text(String::from_utf8_lossy(text).into_owned())
+        }
     }
 }
 

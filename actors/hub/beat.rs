@@ -50,7 +50,9 @@ pub fn beat(tx: &Tx<'_>, caller: &Caller, arguments: &Record) -> Result<Value, R
     let select = "SELECT id, hostname FROM shards WHERE hostname = ?1";
     let Some(shard) = tx.row(select, &[beat.hostname.as_str().into()])? else {
         let name = Shown::text(&beat.hostname);
-        return Err(Refusal::missing(format!("no drone {name} is known: `dronekeeper hub ctl add-shard {name}`")));
+        return Err(Refusal::missing(format!(
+            "no drone {name} is known: `dronekeeper hub ctl add-shard {name}`"
+        )));
     };
     let shard = shard.int(0);
     let mut aside = Aside::default();
@@ -101,7 +103,8 @@ impl Beat {
             numbers.ok_or_else(|| Refusal::invalid(format!("`{name}` holds what is no number")))
         };
         let objects = |name: &str| -> Result<Vec<Record>, Refusal> {
-            let all: Option<Vec<Record>> = list(name)?.iter().map(|value| value.as_object().cloned()).collect();
+            let all: Option<Vec<Record>> =
+                list(name)?.iter().map(|value| value.as_object().cloned()).collect();
             all.ok_or_else(|| Refusal::invalid(format!("`{name}` holds what is no object")))
         };
         let (jobs, hqes) = (objects("jobs")?, objects("hqes")?);
@@ -112,16 +115,22 @@ impl Beat {
                     return Err(Refusal::invalid(format!("`{kind}` holds {} twice", id(record, kind)?)));
                 }
                 // Relations are ours to say (reference B3.5).
-                if let Some((name, _)) = record.iter().find(|(_, value)| value.is_array() || value.is_object()) {
+                if let Some((name, _)) =
+                    record.iter().find(|(_, value)| value.is_array() || value.is_object())
+                {
                     let name = Shown::text(name);
-                    return Err(Refusal { name: "ValueError", ..Refusal::bad(format!("`{kind}` holds the relation `{name}`")) });
+                    return Err(Refusal {
+                        name: "ValueError",
+                        ..Refusal::bad(format!("`{kind}` holds the relation `{name}`"))
+                    });
                 }
             }
         }
         let known_hosts = numbers("known_host_ids")?;
         let statuses: Option<Vec<String>> =
             list("known_host_statuses")?.iter().map(|status| status.as_str().map(str::to_owned)).collect();
-        let statuses = statuses.ok_or_else(|| Refusal::invalid("`known_host_statuses` holds what is no text"))?;
+        let statuses =
+            statuses.ok_or_else(|| Refusal::invalid("`known_host_statuses` holds what is no text"))?;
         if !statuses.is_empty() && statuses.len() != known_hosts.len() {
             return Err(Refusal::invalid("`known_host_ids` and `known_host_statuses` are not of one length"));
         }
@@ -174,7 +183,8 @@ fn take_hqes(tx: &Tx<'_>, beat: &Beat, jobs: &BTreeSet<i64>, aside: &mut Aside) 
     let of_job = beat.own.get("hqe_jobs").cloned().map(object).unwrap_or_default();
     for record in &beat.hqes {
         let id = id(record, "hqes")?;
-        let row = tx.row("SELECT job_id, host_id, meta_host, record FROM hqes WHERE id = ?1", &[id.into()])?;
+        let row =
+            tx.row("SELECT job_id, host_id, meta_host, record FROM hqes WHERE id = ?1", &[id.into()])?;
         let said = of_job.get(&id.to_string()).and_then(number);
         let (job, host, meta_host, mut merged) = match row {
             Some(row) => (row.int(0), row.maybe(1), row.maybe(2), records::parsed(row.text(3))),

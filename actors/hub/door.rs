@@ -192,7 +192,9 @@ async fn rpc(house: web::Data<House>, request: HttpRequest, body: web::Bytes) ->
         answered
     });
     match answered.await {
-        Ok(Ok(result)) => whole(200, &json!({ "result": result, "error": null, "id": "jsonrpc" }), takes_gzip),
+        Ok(Ok(result)) => {
+            whole(200, &json!({ "result": result, "error": null, "id": "jsonrpc" }), takes_gzip)
+        }
         Ok(Err(Refusal { name, message, status })) => {
             debug!(name, message, "refused");
             let error = json!({ "name": name, "message": message, "traceback": "" });
@@ -220,7 +222,11 @@ fn whole(status: u16, answer: &Value, takes_gzip: bool) -> HttpResponse {
 fn answer(house: &House, authorization: &str, peer: &str, body: &[u8], gzip: bool) -> Result<Value, Refusal> {
     let too_often = |who: &str| Refusal {
         status: 429,
-        ..Refusal::bad(format!("{} asks more than {} times a minute", Shown::text(who), house.settings.requests_per_minute))
+        ..Refusal::bad(format!(
+            "{} asks more than {} times a minute",
+            Shown::text(who),
+            house.settings.requests_per_minute
+        ))
     };
     let caller = match house.tokens.caller(&house.base, authorization) {
         Ok(caller) => caller,
@@ -270,7 +276,9 @@ fn unpack(body: &[u8], at_most: u64) -> Result<Vec<u8>, Refusal> {
     match read {
         Ok(size) if size as u64 <= at_most => Ok(plain),
         Ok(_) => Err(Refusal { status: 413, ..Refusal::bad(format!("more than {at_most} bytes, unpacked")) }),
-        Err(error) => Err(Refusal { status: 400, ..Refusal::bad(format!("the request is no gzip: {error}")) }),
+        Err(error) => {
+            Err(Refusal { status: 400, ..Refusal::bad(format!("the request is no gzip: {error}")) })
+        }
     }
 }
 

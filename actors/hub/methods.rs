@@ -88,7 +88,9 @@ fn jobs(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Refusal> {
     for (field, value) in arguments {
         match (field.as_str(), value) {
             ("id" | "id__in", _) => which.among("j.id", &orders::ids(arguments, field)?),
-            ("id__gt", _) => which.and(&format!("j.id > {}", orders::ids(arguments, field)?.first().unwrap_or(&0))),
+            ("id__gt", _) => {
+                which.and(&format!("j.id > {}", orders::ids(arguments, field)?.first().unwrap_or(&0)))
+            }
             ("finished", value) if is(value) => {
                 which.and("j.open = 0 AND EXISTS (SELECT 1 FROM hqes q WHERE q.job_id = j.id)");
             }
@@ -96,7 +98,9 @@ fn jobs(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Refusal> {
                 which.and("NOT EXISTS (SELECT 1 FROM hqes q WHERE q.job_id = j.id AND (q.active = 1 OR q.complete = 1))");
             }
             ("running", value) if is(value) => {
-                which.and("j.open = 1 AND EXISTS (SELECT 1 FROM hqes q WHERE q.job_id = j.id AND q.active = 1)");
+                which.and(
+                    "j.open = 1 AND EXISTS (SELECT 1 FROM hqes q WHERE q.job_id = j.id AND q.active = 1)",
+                );
             }
             ("finished" | "not_yet_run" | "running", _) => {}
             ("shard__hostname", value) => {
@@ -117,8 +121,13 @@ fn jobs(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Refusal> {
         job.insert("created_on".into(), moment(row.text(1)).into());
         job.insert("shard".into(), json!(row.maybe_text(3)));
         let keyvals = records::keyvals(tx, row.int(0))?;
-        let pairs = keyvals.iter().filter_map(|keyval| Some((keyval.get("key")?.as_str()?, keyval.get("value")?.clone())));
-        job.insert("keyvals".into(), Value::Object(pairs.map(|(key, value)| (key.to_owned(), value)).collect()));
+        let pairs = keyvals
+            .iter()
+            .filter_map(|keyval| Some((keyval.get("key")?.as_str()?, keyval.get("value")?.clone())));
+        job.insert(
+            "keyvals".into(),
+            Value::Object(pairs.map(|(key, value)| (key.to_owned(), value)).collect()),
+        );
         Ok(Value::Object(job))
     };
     rows.iter().map(job).collect()
@@ -148,7 +157,10 @@ fn entries(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Refusal> {
         let mut entry = parsed(row.text(4));
         entry.insert("id".into(), row.int(0).into());
         entry.insert("job".into(), json!({ "id": row.int(1) }));
-        entry.insert("host".into(), row.maybe(2).map_or(Value::Null, |id| json!({ "id": id, "hostname": row.text(5) })));
+        entry.insert(
+            "host".into(),
+            row.maybe(2).map_or(Value::Null, |id| json!({ "id": id, "hostname": row.text(5) })),
+        );
         for at in ["started_on", "finished_on"] {
             if let Some(time) = entry.get(at).and_then(Value::as_str).map(moment) {
                 entry.insert(at.into(), time.into());
@@ -178,7 +190,10 @@ fn tasks(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Refusal> {
     let task = |row: &super::Row| {
         let mut task = parsed(row.text(5));
         task.insert("id".into(), row.int(0).into());
-        task.insert("host".into(), row.maybe(1).map_or(Value::Null, |id| json!({ "id": id, "hostname": row.text(6) })));
+        task.insert(
+            "host".into(),
+            row.maybe(1).map_or(Value::Null, |id| json!({ "id": id, "hostname": row.text(6) })),
+        );
         task.insert("is_active".into(), row.truth(2).into());
         task.insert("is_complete".into(), row.truth(3).into());
         task.insert("time_finished".into(), json!(row.maybe_text(4)));

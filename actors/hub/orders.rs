@@ -154,7 +154,9 @@ pub fn create_job(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Refusal> {
     }
     let id = schema::number(tx, "jobs")?;
     let mut record = records::job_defaults();
-    for (field, value) in arguments.iter().filter(|(field, _)| record.contains_key(*field)).collect::<Vec<_>>() {
+    for (field, value) in
+        arguments.iter().filter(|(field, _)| record.contains_key(*field)).collect::<Vec<_>>()
+    {
         record.insert(field.clone(), value.clone());
     }
     record.insert("name".into(), name(arguments, "name")?.into());
@@ -254,10 +256,12 @@ pub fn create_special_task(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Ref
 pub fn finish_special_task(tx: &Tx<'_>, arguments: &Record) -> Result<Value, Refusal> {
     let id = arguments.get("id").and_then(number).ok_or_else(|| Refusal::invalid("`id` is no number"))?;
     let row = tx.row("SELECT record FROM tasks WHERE id = ?1", &[id.into()])?;
-    let mut record = records::parsed(row.ok_or_else(|| Refusal::missing(format!("no special task {id}")))?.text(0));
+    let mut record =
+        records::parsed(row.ok_or_else(|| Refusal::missing(format!("no special task {id}")))?.text(0));
     record.insert("success".into(), truth(arguments, "success").into());
     let finished = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
-    let update = "UPDATE tasks SET is_active = 0, is_complete = 1, time_finished = ?2, record = ?3 WHERE id = ?1";
+    let update =
+        "UPDATE tasks SET is_active = 0, is_complete = 1, time_finished = ?2, record = ?3 WHERE id = ?1";
     tx.run(update, &[id.into(), finished.into(), kept(&record).into()])?;
     Ok(Value::Null)
 }
@@ -278,7 +282,9 @@ pub fn ids(arguments: &Record, field: &str) -> Result<Vec<i64>, Refusal> {
 fn give_board(tx: &Tx<'_>, shard: i64, board: &str) -> Result<(), Refusal> {
     if !board.starts_with(BOARD) {
         let board = Shown::text(board);
-        return Err(Refusal::invalid(format!("`{board}` is no board: a drone's labels begin with `{BOARD}`")));
+        return Err(Refusal::invalid(format!(
+            "`{board}` is no board: a drone's labels begin with `{BOARD}`"
+        )));
     }
     let id = label(tx, board)?;
     let owner = tx.row("SELECT shard_id FROM labels WHERE id = ?1", &[id.into()])?;
@@ -317,7 +323,9 @@ fn shard(tx: &Tx<'_>, arguments: &Record) -> Result<i64, Refusal> {
 
 fn name<'a>(arguments: &'a Record, field: &str) -> Result<&'a str, Refusal> {
     let name = text(arguments, field).filter(|name| is_name(name));
-    name.ok_or_else(|| Refusal::invalid(format!("`{field}` is no name of 1 to {LONGEST} bytes without control characters")))
+    name.ok_or_else(|| {
+        Refusal::invalid(format!("`{field}` is no name of 1 to {LONGEST} bytes without control characters"))
+    })
 }
 
 fn is_name(name: &str) -> bool {

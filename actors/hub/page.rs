@@ -55,7 +55,8 @@ impl Fleet {
             let mut drones = Vec::new();
             for row in tx.rows("SELECT id, hostname, last_beat, report FROM shards ORDER BY hostname", &[])? {
                 let last_beat = row.maybe(2).map(|beat| (at - beat).max(0));
-                let refused = "SELECT kind, id, why FROM refused WHERE shard_id = ?1 ORDER BY at DESC LIMIT 5";
+                let refused =
+                    "SELECT kind, id, why FROM refused WHERE shard_id = ?1 ORDER BY at DESC LIMIT 5";
                 let refused = tx.rows(refused, &[row.int(0).into()])?;
                 drones.push(Drone {
                     hostname: row.text(1).to_owned(),
@@ -65,8 +66,14 @@ impl Fleet {
                         Some(_) => "ok",
                     },
                     last_beat,
-                    hosts: count("SELECT count(*) FROM hosts WHERE shard_id = ?1 AND invalid = 0", row.int(0))?,
-                    open_jobs: count("SELECT count(*) FROM jobs WHERE shard_id = ?1 AND open = 1", row.int(0))?,
+                    hosts: count(
+                        "SELECT count(*) FROM hosts WHERE shard_id = ?1 AND invalid = 0",
+                        row.int(0),
+                    )?,
+                    open_jobs: count(
+                        "SELECT count(*) FROM jobs WHERE shard_id = ?1 AND open = 1",
+                        row.int(0),
+                    )?,
                     report: parsed(row.text(3)),
                     refused: refused
                         .iter()
@@ -94,15 +101,29 @@ impl Fleet {
             self.drones.len(),
             self.drones.len(),
             self.waiting,
-            ["Drone", "State", "Last beat", "Version", "Disk", "Full in", "Backlog", "Oldest unsafe", "Failing", "Hosts", "Open jobs"]
-                .map(|head| format!("<th scope=\"col\">{head}</th>"))
-                .concat(),
+            [
+                "Drone",
+                "State",
+                "Last beat",
+                "Version",
+                "Disk",
+                "Full in",
+                "Backlog",
+                "Oldest unsafe",
+                "Failing",
+                "Hosts",
+                "Open jobs"
+            ]
+            .map(|head| format!("<th scope=\"col\">{head}</th>"))
+            .concat(),
         );
         for drone in &self.drones {
             drone.rows(&mut page);
         }
         if self.drones.is_empty() {
-            page.push_str("<tr><td colspan=\"11\">No drone yet: dronekeeper hub ctl add-shard NAME</td></tr>");
+            page.push_str(
+                "<tr><td colspan=\"11\">No drone yet: dronekeeper hub ctl add-shard NAME</td></tr>",
+            );
         }
         page.push_str("</tbody></table></main></body></html>\n");
         page
@@ -191,7 +212,12 @@ impl Drone {
         let refused = self.refused.iter().map(|refused| format!("not taken: {}", escaped(refused)));
         let notes: Vec<String> = notes.into_iter().chain(refused).collect();
         if !notes.is_empty() {
-            let _ = write!(page, "<tr class=\"note\"><td colspan=\"11\"><details><summary>{} of {}</summary><ul>", notes.len(), escaped(&self.hostname));
+            let _ = write!(
+                page,
+                "<tr class=\"note\"><td colspan=\"11\"><details><summary>{} of {}</summary><ul>",
+                notes.len(),
+                escaped(&self.hostname)
+            );
             for note in notes {
                 let _ = write!(page, "<li>{note}</li>");
             }
@@ -202,11 +228,10 @@ impl Drone {
 
 /// A time in the largest unit that says enough.
 fn span(seconds: i64) -> String {
-    match seconds {
-        ..120 => format!("{seconds} s"),
-        ..7200 => format!("{} min", seconds / 60),
-        ..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
+    let units = [(172_800, 86_400, "d"), (7200, 3600, "h"), (120, 60, "min")];
+    match units.into_iter().find(|(from, _, _)| seconds >= *from) {
+        Some((_, size, unit)) => format!("{} {unit}", seconds / size),
+        None => format!("{seconds} s"),
     }
 }
 
@@ -244,7 +269,8 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_becomes_markup() {
-        let report = serde_json::from_str("{\"problems\": [\"<img src=x onerror=alert(1)>\"], \"version\": \"<b>\"}");
+        let report =
+            serde_json::from_str("{\"problems\": [\"<img src=x onerror=alert(1)>\"], \"version\": \"<b>\"}");
         let drone = Drone {
             hostname: "<script>".into(),
             state: "ok",

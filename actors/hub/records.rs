@@ -3,8 +3,8 @@
 //! A record is a JSON object. What is decided by it stands in columns too; everything else, also fields that this
 //! version does not know, goes through as it came.
 
-use super::base::{BaseError, Row, Tx};
 use super::Refusal;
+use super::base::{BaseError, Row, Tx};
 use serde_json::{Map, Value, json};
 
 /// A JSON object.
@@ -179,7 +179,10 @@ pub fn job(tx: &Tx<'_>, id: i64) -> Result<Option<Value>, BaseError> {
 /// # Errors
 /// The base's.
 pub fn hqes(tx: &Tx<'_>, job: i64) -> Result<Vec<Value>, BaseError> {
-    let rows = tx.rows("SELECT id, host_id, meta_host, record FROM hqes WHERE job_id = ?1 ORDER BY id", &[job.into()])?;
+    let rows = tx.rows(
+        "SELECT id, host_id, meta_host, record FROM hqes WHERE job_id = ?1 ORDER BY id",
+        &[job.into()],
+    )?;
     let mut hqes = Vec::with_capacity(rows.len());
     for row in rows {
         let mut hqe = parsed(row.text(3));
@@ -200,10 +203,10 @@ pub fn hqes(tx: &Tx<'_>, job: i64) -> Result<Vec<Value>, BaseError> {
 /// # Errors
 /// The base's.
 pub fn keyvals(tx: &Tx<'_>, job: i64) -> Result<Vec<Value>, BaseError> {
-    let rows = tx.rows("SELECT id, name, value FROM keyvals WHERE job_id = ?1 ORDER BY name", &[job.into()])?;
-    let keyval = |row: &Row| {
-        json!({ "id": row.int(0), "job_id": job, "key": row.text(1), "value": row.text(2) })
-    };
+    let rows =
+        tx.rows("SELECT id, name, value FROM keyvals WHERE job_id = ?1 ORDER BY name", &[job.into()])?;
+    let keyval =
+        |row: &Row| json!({ "id": row.int(0), "job_id": job, "key": row.text(1), "value": row.text(2) });
     Ok(rows.iter().map(keyval).collect())
 }
 
@@ -219,7 +222,8 @@ pub fn write_hqe(
     host: Option<i64>,
     meta_host: Option<i64>,
 ) -> Result<(), BaseError> {
-    let insert = "INSERT INTO hqes (id, job_id, host_id, meta_host, status, active, complete, aborted, finished_on,
+    let insert =
+        "INSERT INTO hqes (id, job_id, host_id, meta_host, status, active, complete, aborted, finished_on,
                   record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                   ON CONFLICT (id) DO UPDATE SET host_id = ?3, meta_host = ?4, status = ?5, active = ?6,
                   complete = ?7, aborted = ?8, finished_on = ?9, record = ?10";

@@ -3,11 +3,11 @@
 use super::base::{BaseError, Tx};
 
 /// The tables and their indices, each made once.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 21] = [
     "CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, next BIGINT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS shards (id BIGINT PRIMARY KEY, hostname TEXT NOT NULL UNIQUE, last_beat BIGINT,
      beats BIGINT NOT NULL, report TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS tokens (hash TEXT PRIMARY KEY, shard_id BIGINT NOT NULL, made BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS tokens (hash TEXT PRIMARY KEY, shard_id BIGINT NOT NULL, number BIGINT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS tokens_by_shard ON tokens (shard_id)",
     "CREATE TABLE IF NOT EXISTS labels (id BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE, shard_id BIGINT,
      record TEXT NOT NULL)",
@@ -35,13 +35,11 @@ const TABLES: [&str; 22] = [
     "CREATE INDEX IF NOT EXISTS tasks_by_host ON tasks (host_id)",
     "CREATE TABLE IF NOT EXISTS refused (shard_id BIGINT NOT NULL, kind TEXT NOT NULL, id BIGINT NOT NULL,
      at BIGINT NOT NULL, why TEXT NOT NULL, PRIMARY KEY (shard_id, kind, id))",
-    "CREATE TABLE IF NOT EXISTS reports (shard_id BIGINT NOT NULL, beat TEXT NOT NULL, at BIGINT NOT NULL,
-     answer TEXT NOT NULL, PRIMARY KEY (shard_id))",
     "CREATE INDEX IF NOT EXISTS jobs_by_parent ON jobs (parent_id)",
 ];
 
 /// What is counted.
-pub const COUNTED: [&str; 7] = ["shards", "labels", "hosts", "jobs", "hqes", "keyvals", "tasks"];
+pub const COUNTED: [&str; 8] = ["shards", "labels", "hosts", "jobs", "hqes", "keyvals", "tasks", "tokens"];
 
 /// Makes what is missing. A new base counts from `first`.
 ///

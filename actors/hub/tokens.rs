@@ -3,7 +3,7 @@
 //! A drone may have two at a time, so that one can be replaced while it runs.
 
 use super::base::{Base, BaseError, Tx};
-use super::{Refusal, now};
+use super::{Refusal, schema};
 use crate::lab::{Digest, hex};
 use std::collections::HashMap;
 use std::io::Write;
@@ -42,9 +42,10 @@ impl Caller {
     /// Unless it may speak for this drone.
     pub fn speaks_for(&self, hostname: &str) -> Result<(), Refusal> {
         match self {
-            Caller::Drone(_, own) if own != hostname => {
-                Err(Refusal::forbidden(format!("this token is not that of {}", crate::shown::Shown::text(hostname))))
-            }
+            Caller::Drone(_, own) if own != hostname => Err(Refusal::forbidden(format!(
+                "this token is not that of {}",
+                crate::shown::Shown::text(hostname)
+            ))),
             _ => Ok(()),
         }
     }
@@ -65,10 +66,10 @@ pub fn make() -> std::io::Result<String> {
 /// # Errors
 /// [`BaseError`].
 pub fn give(tx: &Tx<'_>, shard: i64, token: &str) -> Result<(), BaseError> {
-    let insert = "INSERT INTO tokens (hash, shard_id, made) VALUES (?1, ?2, ?3)";
-    tx.run(insert, &[hash(token).into(), shard.into(), now().into()])?;
+    let insert = "INSERT INTO tokens (hash, shard_id, number) VALUES (?1, ?2, ?3)";
+    tx.run(insert, &[hash(token).into(), shard.into(), schema::number(tx, "tokens")?.into()])?;
     let old = "DELETE FROM tokens WHERE shard_id = ?1 AND hash NOT IN
-               (SELECT hash FROM tokens WHERE shard_id = ?1 ORDER BY made DESC, hash LIMIT ?2)";
+               (SELECT hash FROM tokens WHERE shard_id = ?1 ORDER BY number DESC LIMIT ?2)";
     tx.run(old, &[shard.into(), MOST.into()]).map(drop)
 }
 
@@ -96,7 +97,8 @@ impl Tokens {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::create_dir_all(dir)?;
                 let token = make()?;
-                let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+                let mut file =
+                    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
                 writeln!(file, "{token}")?;
                 file.sync_all()?;
                 token
@@ -117,7 +119,9 @@ impl Tokens {
     pub fn caller(&self, base: &Base, authorization: &str) -> Result<Caller, Refusal> {
         let Some(token) = authorization.strip_prefix("Bearer ") else {
             return match self.required {
-                true => Err(Refusal::forbidden("no token: set `hub.token_file`, see `dronekeeper hub ctl add-shard`")),
+                true => Err(Refusal::forbidden(
+                    "no token: set `hub.token_file`, see `dronekeeper hub ctl add-shard`",
+                )),
                 false => Ok(Caller::Anyone),
             };
         };
@@ -132,7 +136,8 @@ impl Tokens {
         {
             return Ok(caller.clone());
         }
-        let select = "SELECT s.id, s.hostname FROM tokens t JOIN shards s ON s.id = t.shard_id WHERE t.hash = ?1";
+        let select =
+            "SELECT s.id, s.hostname FROM tokens t JOIN shards s ON s.id = t.shard_id WHERE t.hash = ?1";
         let found = base.with(|tx| tx.row(select, &[hash.as_str().into()]).map_err(Refusal::from))?;
         known.retain(|_, (_, at)| at.elapsed() < FRESH);
         let Some(row) = found else { return Err(Refusal::forbidden("this token is not known")) };

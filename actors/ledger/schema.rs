@@ -14,8 +14,7 @@ pub struct Schema {
 }
 
 /// The ledger's.
-pub const LEDGER: Schema =
-    Schema { name: "ledger", source: "the disk and the store", steps: &STEPS };
+pub const LEDGER: Schema = Schema { name: "ledger", source: "the disk and the store", steps: &STEPS };
 
 const STEPS: [&str; 5] = [
     "

@@ -104,7 +104,10 @@ fn take_job(tx: &Transaction<'_>, job: &Value) -> rusqlite::Result<Judged<Came>>
     }
     let created_on = text(job, "created_on").unwrap_or_default().to_owned();
     let Some(known) = read(tx, id)? else {
-        write(tx, &Row { id, created_on, open: is_open(job), report: false, version: 1, record: job.clone() })?;
+        write(
+            tx,
+            &Row { id, created_on, open: is_open(job), report: false, version: 1, record: job.clone() },
+        )?;
         return Ok(Ok(Came::New));
     };
     if moment(&known.created_on) != moment(&created_on) {
@@ -114,12 +117,18 @@ fn take_job(tx: &Transaction<'_>, job: &Value) -> rusqlite::Result<Judged<Came>>
             return Ok(Err((id, why)));
         }
         // The old one is done with, and acknowledged.
-        write(tx, &Row { id, created_on, open: is_open(job), report: false, version: 1, record: job.clone() })?;
+        write(
+            tx,
+            &Row { id, created_on, open: is_open(job), report: false, version: 1, record: job.clone() },
+        )?;
         return Ok(Ok(Came::New));
     }
     let mut record = merged(&known.record, job);
     let open = is_open(&record);
-    if open && !known.report && entries(&record).iter().all(|entry| truth(entry, "complete") || is_aborted_before_start(entry)) {
+    if open
+        && !known.report
+        && entries(&record).iter().all(|entry| truth(entry, "complete") || is_aborted_before_start(entry))
+    {
         end_as_aborted(&mut record);
     }
     let now_open = is_open(&record);
@@ -134,13 +143,18 @@ fn take_job(tx: &Transaction<'_>, job: &Value) -> rusqlite::Result<Judged<Came>>
 fn sound(job: &Record) -> Result<(), String> {
     let owner = text(job, "owner").unwrap_or_default();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-@+".contains(c);
-    if owner.is_empty() || owner.len() > LONGEST_OWNER || !owner.chars().all(is_plain) || owner.starts_with('.') {
+    if owner.is_empty()
+        || owner.len() > LONGEST_OWNER
+        || !owner.chars().all(is_plain)
+        || owner.starts_with('.')
+    {
         return Err(format!("its owner `{}` is no name", Shown::text(owner)));
     }
     if text(job, "created_on").is_none_or(|at| at.len() < 10) {
         return Err("it does not say when it was created".into());
     }
-    let mut numbers: Vec<i64> = entries(job).iter().filter_map(|entry| entry.get("id").and_then(number)).collect();
+    let mut numbers: Vec<i64> =
+        entries(job).iter().filter_map(|entry| entry.get("id").and_then(number)).collect();
     if numbers.is_empty() || numbers.len() != entries(job).len() {
         return Err("it has no entries, or entries without a number".into());
     }
@@ -160,8 +174,10 @@ fn merged(known: &Record, job: &Record) -> Record {
             record.insert(field.into(), value.clone());
         }
     }
-    let theirs: HashMap<i64, Record> =
-        entries(job).into_iter().filter_map(|entry| Some((entry.get("id").and_then(number)?, entry))).collect();
+    let theirs: HashMap<i64, Record> = entries(job)
+        .into_iter()
+        .filter_map(|entry| Some((entry.get("id").and_then(number)?, entry)))
+        .collect();
     let mut all: Vec<Value> = Vec::new();
     let mut here = Vec::new();
     for mut entry in entries(known) {
@@ -174,7 +190,9 @@ fn merged(known: &Record, job: &Record) -> Record {
         here.push(id);
         all.push(Value::Object(entry));
     }
-    let new = entries(job).into_iter().filter(|entry| entry.get("id").and_then(number).is_some_and(|id| !here.contains(&id)));
+    let new = entries(job)
+        .into_iter()
+        .filter(|entry| entry.get("id").and_then(number).is_some_and(|id| !here.contains(&id)));
     all.extend(new.map(Value::Object));
     record.insert("hostqueueentry_set".into(), Value::Array(all));
     record
@@ -213,7 +231,8 @@ fn take_keyval(tx: &Transaction<'_>, keyval: &Value) -> rusqlite::Result<()> {
 fn give_host_up(tx: &Transaction<'_>, host: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE hosts SET invalid = 1 WHERE id = ?1")?.execute([host])?;
     let select = "SELECT id, created_on, open, report, version, record FROM jobs WHERE open = 1";
-    let rows: Vec<Row> = tx.prepare_cached(select)?.query_map([], super::row_of)?.collect::<Result<_, _>>()?;
+    let rows: Vec<Row> =
+        tx.prepare_cached(select)?.query_map([], super::row_of)?.collect::<Result<_, _>>()?;
     for mut row in rows {
         let mut hit = false;
         let all = entries(&row.record).into_iter().map(|mut entry| {

@@ -104,7 +104,8 @@ impl Roster {
     /// The file's.
     pub fn hosts(&self) -> Result<Vec<Value>, LedgerError> {
         self.with(|tx| {
-            let mut select = tx.prepare_cached("SELECT status, record FROM hosts WHERE invalid = 0 ORDER BY id")?;
+            let mut select =
+                tx.prepare_cached("SELECT status, record FROM hosts WHERE invalid = 0 ORDER BY id")?;
             let hosts = select.query_map([], |row| {
                 let mut host = crate::hub::records::parsed(&row.get::<_, String>(1)?);
                 host.insert("status".into(), row.get::<_, String>(0)?.into());
@@ -148,7 +149,9 @@ impl Roster {
             let known = OVER.join(", ");
             return Err(LocalError::Refused(format!("`{}` is none of {known}", Shown::text(status))));
         }
-        if subdir.is_some_and(|dir| dir.len() > 255 || dir.contains('/') || dir.starts_with('.') || dir.chars().any(char::is_control)) {
+        if subdir.is_some_and(|dir| {
+            dir.len() > 255 || dir.contains('/') || dir.starts_with('.') || dir.chars().any(char::is_control)
+        }) {
             return Err(LocalError::Refused("`execution_subdir` is no name of a directory".into()));
         }
         let now = now_text();
@@ -206,7 +209,11 @@ impl Roster {
         })
     }
 
-    fn change(&self, id: i64, change: impl Fn(&mut Row) -> Result<(), String>) -> Result<JobView, LocalError> {
+    fn change(
+        &self,
+        id: i64,
+        change: impl Fn(&mut Row) -> Result<(), String>,
+    ) -> Result<JobView, LocalError> {
         let changed = self.with(|tx| {
             let Some(mut row) = read(tx, id).optional().map(Option::flatten)? else { return Ok(None) };
             if let Err(why) = change(&mut row) {
@@ -244,7 +251,8 @@ fn now_text() -> String {
 fn ended(record: &Record) -> SystemTime {
     let last = entries(record).iter().filter_map(|entry| text(entry, "finished_on").map(str::to_owned)).max();
     let seconds = last.and_then(|at| at.replace(' ', "T").parse::<jiff::civil::DateTime>().ok());
-    let at = seconds.and_then(|at| at.to_zoned(jiff::tz::TimeZone::UTC).ok()).map(|at| at.timestamp().as_second());
+    let at =
+        seconds.and_then(|at| at.to_zoned(jiff::tz::TimeZone::UTC).ok()).map(|at| at.timestamp().as_second());
     let at = at.and_then(|at| u64::try_from(at).ok());
     at.map_or_else(SystemTime::now, |at| UNIX_EPOCH + std::time::Duration::from_secs(at))
 }

@@ -29,7 +29,8 @@ impl Roster {
         self.with(|tx| {
             let mut select = tx.prepare_cached("SELECT id FROM jobs WHERE open = 1 ORDER BY id")?;
             let known_jobs = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-            let mut select = tx.prepare_cached("SELECT id, status FROM hosts WHERE invalid = 0 ORDER BY id")?;
+            let mut select =
+                tx.prepare_cached("SELECT id, status FROM hosts WHERE invalid = 0 ORDER BY id")?;
             let hosts = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let hosts = hosts.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
             let (known_hosts, statuses): (Vec<i64>, Vec<String>) = hosts.into_iter().unzip();
@@ -38,7 +39,8 @@ impl Roster {
             let mut select = tx.prepare_cached(select)?;
             let rows = select.query_map([MOST as i64 + 1], row_of)?.collect::<Result<Vec<_>, _>>()?;
             let more = rows.len() > MOST;
-            let (mut jobs, mut hqes, mut of_job, mut sent) = (Vec::new(), Vec::new(), Record::new(), Vec::new());
+            let (mut jobs, mut hqes, mut of_job, mut sent) =
+                (Vec::new(), Vec::new(), Record::new(), Vec::new());
             for row in rows.into_iter().take(MOST) {
                 for entry in entries(&row.record) {
                     if let Some(id) = entry.get("id").and_then(number) {
@@ -68,7 +70,8 @@ impl Roster {
         let taken = |id: &i64| !refused.iter().any(|(other, _)| other == id);
         let done = self.with(|tx| {
             let mut done = Vec::new();
-            let mut update = tx.prepare_cached("UPDATE jobs SET report = 0 WHERE id = ?1 AND version = ?2")?;
+            let mut update =
+                tx.prepare_cached("UPDATE jobs SET report = 0 WHERE id = ?1 AND version = ?2")?;
             for (id, version) in sent {
                 let changed = update.execute(params![id, version])?;
                 if changed > 0 && taken(id) {
@@ -115,7 +118,8 @@ impl Roster {
             let old = "DELETE FROM jobs WHERE open = 0 AND report = 0 AND finished_at < unixepoch() - ?1";
             tx.prepare_cached(old)?.execute([REMEMBERED])?;
             let select = "SELECT value FROM meta WHERE name = 'base'";
-            let known: Option<String> = tx.prepare_cached(select)?.query_row([], |row| row.get(0)).optional()?;
+            let known: Option<String> =
+                tx.prepare_cached(select)?.query_row([], |row| row.get(0)).optional()?;
             if known.as_deref() == Some(identity) {
                 return Ok(0);
             }

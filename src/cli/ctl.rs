@@ -35,7 +35,13 @@ pub fn ctl(hub: &Central, url: Option<&str>, token_file: Option<&Path>, command:
     let url = url.map_or_else(|| address(hub), str::to_owned);
     // On this machine the hub's own certificate is the one to trust.
     let ca_file = hub.tls_cert.clone();
-    let settings = config::Hub { url: vec![url], token: Some(token), ca_file, timeout: PATIENCE, ..config::Hub::default() };
+    let settings = config::Hub {
+        url: vec![url],
+        token: Some(token),
+        ca_file,
+        timeout: PATIENCE,
+        ..config::Hub::default()
+    };
     let answered = Link::open(&settings, 1000, "admin").map_err(|error| chain(&error)).and_then(|link| {
         let link = link.ok_or("no address")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -59,7 +65,8 @@ pub fn ctl(hub: &Central, url: Option<&str>, token_file: Option<&Path>, command:
 /// Where the hub is for somebody on its machine.
 fn address(hub: &Central) -> String {
     let scheme = if hub.tls_cert.is_some() { "https" } else { "http" };
-    let host = if hub.listen.ip().is_unspecified() { "localhost".to_owned() } else { hub.listen.ip().to_string() };
+    let host =
+        if hub.listen.ip().is_unspecified() { "localhost".to_owned() } else { hub.listen.ip().to_string() };
     format!("{scheme}://{host}:{}/rpc/", hub.listen.port())
 }
 
@@ -80,7 +87,9 @@ fn arguments(command: &CtlCommand) -> Result<(&'static str, Value), String> {
             ("add_shard", arguments)
         }
         CtlCommand::RotateToken { name } => ("rotate_token", json!({ "hostname": name })),
-        CtlCommand::AddBoard { name, label } => ("add_board_to_shard", json!({ "hostname": name, "label": label })),
+        CtlCommand::AddBoard { name, label } => {
+            ("add_board_to_shard", json!({ "hostname": name, "label": label }))
+        }
         CtlCommand::RemoveBoard { name, label } => {
             ("remove_board_from_shard", json!({ "hostname": name, "label": label }))
         }
@@ -101,7 +110,9 @@ fn arguments(command: &CtlCommand) -> Result<(&'static str, Value), String> {
             ("create_jobs", arguments)
         }
         CtlCommand::Abort { ids } => ("abort_jobs", json!({ "id__in": ids })),
-        CtlCommand::CreateTask { host, task } => ("create_special_task", json!({ "hostname": host, "task": task })),
+        CtlCommand::CreateTask { host, task } => {
+            ("create_special_task", json!({ "hostname": host, "task": task }))
+        }
     })
 }
 
@@ -117,7 +128,8 @@ fn show(command: &CtlCommand, answer: &Value) {
     };
     let table = |fields: &[&str]| {
         for item in answer.as_array().into_iter().flatten() {
-            let cells: Vec<String> = fields.iter().map(|field| format!("{:<12}", text(item, field))).collect();
+            let cells: Vec<String> =
+                fields.iter().map(|field| format!("{:<12}", text(item, field))).collect();
             say::line(cells.join("  ").trim_end());
         }
     };

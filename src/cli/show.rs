@@ -90,7 +90,8 @@ fn render(status: &Status) -> String {
         );
     }
     if let Some(hub) = &status.hub {
-        let last = hub.last_success.map_or("never".to_owned(), |at| format!("{} s ago", (status.now - at).max(0)));
+        let last =
+            hub.last_success.map_or("never".to_owned(), |at| format!("{} s ago", (status.now - at).max(0)));
         let error = hub.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
         let _ = writeln!(out, "  hub    {}, last heartbeat {last}{error}", hub.url);
     }

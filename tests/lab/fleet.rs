@@ -71,7 +71,9 @@ impl Hub {
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());
         let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() || !self.path("state/admin.token").exists() {
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err()
+            || !self.path("state/admin.token").exists()
+        {
             assert!(begun.elapsed() < Duration::from_secs(30), "the hub does not answer:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -120,7 +122,8 @@ impl Hub {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), body).unwrap();
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--write-out", "\n%{http_code}", "--data-binary"]).arg(format!("@{}", file.path().display()));
+        curl.args(["--silent", "--write-out", "\n%{http_code}", "--data-binary"])
+            .arg(format!("@{}", file.path().display()));
         if let Some(token) = token {
             curl.args(["-H", &format!("Authorization: Bearer {token}")]);
         }
@@ -157,16 +160,25 @@ pub fn drone(hub: &Hub, name: &str, board: &str) -> Bench {
 
 pub fn drone_at(bench: Bench, hub: &Hub, name: &str) -> Bench {
     let token = bench.path("hub.token");
-    bench
-        .named(name)
-        .lane("completion = \"hub\"\nworkers = 2")
-        .extra(&format!("[hub]\nurl = \"{}\"\nheartbeat = \"300ms\"\ntimeout = \"5s\"\ntoken_file = {token:?}", hub.url()))
+    bench.named(name).lane("completion = \"hub\"\nworkers = 2").extra(&format!(
+        "[hub]\nurl = \"{}\"\nheartbeat = \"300ms\"\ntimeout = \"5s\"\ntoken_file = {token:?}",
+        hub.url()
+    ))
 }
 
 /// Asks a drone as the programs do that run its jobs.
 pub fn lab(dir: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--max-time", "10", "--write-out", "\n%{http_code}", "-X", method, "--unix-socket"]);
+    curl.args([
+        "--silent",
+        "--max-time",
+        "10",
+        "--write-out",
+        "\n%{http_code}",
+        "-X",
+        method,
+        "--unix-socket",
+    ]);
     curl.arg(dir.join("state/dronekeeper.sock"));
     if let Some(body) = body {
         curl.args(["-H", "Content-Type: application/json", "--data-binary", &body.to_string()]);
@@ -186,7 +198,9 @@ pub fn run_jobs(dir: &Path) -> usize {
     let mut ran = 0;
     for job in jobs.as_array().unwrap().iter().filter(|job| job["state"] != "complete") {
         let (id, name) = (job["id"].as_i64().unwrap(), job["dir"].as_str().unwrap());
-        if job["state"] == "queued" && lab(dir, "POST", &format!("/jobs/{id}/start"), Some(&json!({}))).0 != 200 {
+        if job["state"] == "queued"
+            && lab(dir, "POST", &format!("/jobs/{id}/start"), Some(&json!({}))).0 != 200
+        {
             continue;
         }
         let results = dir.join("results").join(name);
@@ -245,7 +259,8 @@ fn created(text: &str) -> Vec<i64> {
 /// When each stored job of a drone says that it was created, by its directory in the store.
 fn stored(bench: &Bench) -> BTreeMap<String, String> {
     let Ok(listing) = fs::read_dir(bench.path("offloaded")) else { return BTreeMap::new() };
-    let jobs = listing.map(|job| job.unwrap()).filter(|job| job.path().join(".dronekeeper/manifest.json").exists());
+    let jobs =
+        listing.map(|job| job.unwrap()).filter(|job| job.path().join(".dronekeeper/manifest.json").exists());
     jobs.map(|job| {
         let status = fs::read_to_string(job.path().join("status.log")).unwrap();
         (job.file_name().into_string().unwrap(), status.lines().next().unwrap().to_owned())
@@ -260,13 +275,33 @@ fn jobs_go_round_the_whole_lab() {
     for (host, board) in [("h1", "board:eve"), ("h2", "board:eve"), ("h3", "board:link")] {
         hub.told(&["add-host", host, "--label", board]);
     }
-    let mut jobs = created(&hub.told(&["create-job", "dummy", "--board", "board:eve", "--count", "120", "--owner", "debug"]));
-    jobs.extend(created(&hub.told(&["create-job", "dummy", "--board", "board:link", "--count", "80", "--owner", "debug"])));
+    let mut jobs = created(&hub.told(&[
+        "create-job",
+        "dummy",
+        "--board",
+        "board:eve",
+        "--count",
+        "120",
+        "--owner",
+        "debug",
+    ]));
+    jobs.extend(created(&hub.told(&[
+        "create-job",
+        "dummy",
+        "--board",
+        "board:link",
+        "--count",
+        "80",
+        "--owner",
+        "debug",
+    ])));
     drones.iter_mut().for_each(Bench::start);
     let _runners: Vec<Runner> = drones.iter().map(Runner::of).collect();
     let all: BTreeSet<i64> = jobs.iter().copied().collect();
     drones[0].wait("all jobs are reported", || finished(&hub) == all);
-    drones[0].wait("all results are stored", || drones.iter().map(|drone| stored(drone).len()).sum::<usize>() == 200);
+    drones[0].wait("all results are stored", || {
+        drones.iter().map(|drone| stored(drone).len()).sum::<usize>() == 200
+    });
     drones.iter().for_each(|drone| drone.wait("the disk is free", || drone.left().is_empty()));
     // Each job was one drone's.
     let of: Vec<usize> = drones.iter().map(|drone| stored(drone).len()).collect();
@@ -284,7 +319,18 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
     let order = |hub: &Hub, count: &str| -> BTreeSet<i64> {
         ["board:eve", "board:link"]
             .iter()
-            .flat_map(|board| created(&hub.told(&["create-job", "dummy", "--board", board, "--count", count, "--owner", "debug"])))
+            .flat_map(|board| {
+                created(&hub.told(&[
+                    "create-job",
+                    "dummy",
+                    "--board",
+                    board,
+                    "--count",
+                    count,
+                    "--owner",
+                    "debug",
+                ]))
+            })
             .collect()
     };
     let mut all = order(&hub, "50");
@@ -320,7 +366,9 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
     let again = order(&hub, "10");
     assert!(again.is_disjoint(&all) && again.is_disjoint(&lost), "numbers were given out twice");
     let expected: BTreeSet<i64> = again.union(&given).copied().collect();
-    drones[0].wait("what was given and what was ordered again is finished", || finished(&hub).is_superset(&expected));
+    drones[0].wait("what was given and what was ordered again is finished", || {
+        finished(&hub).is_superset(&expected)
+    });
     assert!(finished(&hub).is_subset(&expected.union(&all).copied().collect()));
     // The hub moves to another address.
     hub.move_away();
@@ -343,4 +391,309 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
         assert!(names.contains(&format!("{id}-debug")), "the results of {id} are not stored");
     }
     assert!(names.iter().all(|name| !name.contains('~')), "results were stored twice: {names:?}");
+}
+
+/// A new base on the PostgreSQL that the test script started.
+fn on_postgres() -> String {
+    let server =
+        std::env::var("LAB_POSTGRES").expect("LAB_POSTGRES is not set: run these tests with tests/run");
+    let psql = std::env::var("LAB_PSQL").expect("LAB_PSQL is not set: run these tests with tests/run");
+    let name = format!("lab{}", free_port());
+    let made = Command::new(psql)
+        .arg(format!("{server}/postgres"))
+        .args(["-q", "-c", &format!("CREATE DATABASE {name}")])
+        .output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    format!("database = \"{server}/{name}\"")
+}
+
+fn speaks_as_documented(hub: &Hub) {
+    let client =
+        Command::new("python3").arg("tests/wire.py").args([hub.url(), hub.admin_token()]).output().unwrap();
+    let (said, faults) = (String::from_utf8_lossy(&client.stdout), String::from_utf8_lossy(&client.stderr));
+    assert!(client.status.success(), "{said}{faults}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 17, "{said}");
+}
+
+#[test]
+fn a_client_written_from_the_documents_is_answered_as_documented() {
+    speaks_as_documented(&Hub::started(""));
+}
+
+#[test]
+fn the_same_on_postgresql() {
+    speaks_as_documented(&Hub::started(&on_postgres()));
+}
+
+#[test]
+fn several_hubs_on_one_postgresql_give_each_job_to_one_drone_only() {
+    let base = on_postgres();
+    let hubs = [Hub::started(&base), Hub::started(&base), Hub::started(&base)];
+    // One board cannot be two drones'; jobs for hosts with both labels can.
+    for (drone, board) in [("drone1", "board:a"), ("drone2", "board:b"), ("drone3", "board:c")] {
+        hubs[0].told(&["add-shard", drone, "--label", board]);
+    }
+    hubs[0].told(&["add-host", "shared", "--label", "board:a", "--label", "board:b", "--label", "board:c"]);
+    let made = created(&hubs[1].told(&["create-job", "dummy", "--host", "shared", "--count", "300"]));
+    let beats: Vec<_> = hubs
+        .into_iter()
+        .enumerate()
+        .map(|(index, hub)| {
+            std::thread::spawn(move || {
+                let name = format!("drone{}", index + 1);
+                let mut given: BTreeSet<i64> = BTreeSet::new();
+                for _ in 0..10 {
+                    let known: Vec<i64> = given.iter().copied().collect();
+                    let arguments = json!({ "shard_hostname": name, "known_job_ids": known });
+                    let answer = hub.result("shard_heartbeat", &arguments);
+                    given.extend(
+                        answer["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()),
+                    );
+                }
+                (given, hub)
+            })
+        })
+        .collect();
+    let given: Vec<(BTreeSet<i64>, Hub)> = beats.into_iter().map(|beat| beat.join().unwrap()).collect();
+    let mut all: Vec<i64> = given.iter().flat_map(|(given, _)| given.iter().copied()).collect();
+    all.sort_unstable();
+    assert_eq!(all, made, "a job was given twice, or to nobody");
+}
+
+/// The Python AFE, its directory, and a drone that beats to it.
+struct OldAfe {
+    dir: tempfile::TempDir,
+    process: Child,
+    port: u16,
+}
+
+impl OldAfe {
+    fn start() -> Self {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let process = Command::new("python3")
+            .arg("tests/afe.py")
+            .arg(port.to_string())
+            .arg(dir.path())
+            .spawn()
+            .unwrap();
+        let afe = OldAfe { dir, process, port };
+        afe.answers(&json!({}));
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        afe
+    }
+
+    /// From now on a beat is answered with this.
+    fn answers(&self, more: &Value) {
+        let mut answer = json!({ "hosts": [], "jobs": [], "suite_keyvals": [], "incorrect_host_ids": [] });
+        answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        fs::write(self.dir.path().join("answer.new"), answer.to_string()).unwrap();
+        fs::rename(self.dir.path().join("answer.new"), self.dir.path().join("answer.json")).unwrap();
+    }
+
+    fn beats(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.dir.path().join("requests")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn faults(&self) -> String {
+        fs::read_to_string(self.dir.path().join("faults")).unwrap_or_default()
+    }
+}
+
+impl Drop for OldAfe {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn wire_job(id: i64, more: &Value) -> Value {
+    let mut job = json!({
+        "id": id, "owner": "debug", "name": "dummy", "priority": 40, "control_file": "foo", "control_type": 2,
+        "created_on": "2014-09-23T15:56:10", "synch_count": 0, "timeout": 24, "timeout_mins": 1440, "max_runtime_hrs": 72,
+        "max_runtime_mins": 1440, "run_verify": false, "run_reset": true, "email_list": "", "reboot_before": 1,
+        "reboot_after": 0, "parse_failed_repair": true, "test_retry": 0, "require_ssp": null, "new_field": "kept",
+        "dependency_labels": [{ "id": 14, "name": "board:daisy", "platform": true }],
+        "hostqueueentry_set": [{ "id": id * 10, "host_id": null, "meta_host": { "id": 14, "name": "board:daisy" },
+            "status": "Queued", "active": false, "complete": false, "aborted": false, "deleted": false,
+            "execution_subdir": "", "started_on": null, "finished_on": null, "new_entry_field": 1 }],
+        "jobkeyval_set": [{ "id": 10, "job_id": id, "key": "suite", "value": "dummy" }],
+        "shard": { "id": 1, "hostname": "bench" },
+    });
+    job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    job
+}
+
+fn wire_host(id: i64) -> Value {
+    json!({ "id": id, "hostname": format!("host{id}"), "status": "Ready", "invalid": false, "locked": false,
+        "leased": false, "labels": [], "aclgroup_set": [], "hostattribute_set": [], "shard": { "id": 1 } })
+}
+
+#[test]
+fn a_drone_beats_to_an_autotest_afe_as_the_old_shard_client_did() {
+    let afe = OldAfe::start();
+    let url = format!("http://127.0.0.1:{}/afe/server/noauth/rpc/", afe.port);
+    let mut bench =
+        Bench::new().extra(&format!("[hub]\nurl = \"{url}\"\nheartbeat = \"200ms\"\ntimeout = \"5s\""));
+    let dir = bench.dir.path().to_owned();
+    afe.answers(&json!({
+        "hosts": [wire_host(2), wire_host(3), { "id": "nonsense" }],
+        "jobs": [wire_job(5, &json!({})), { "id": 6, "owner": "../../etc" }, 7, wire_job(8, &json!({})), wire_job(9, &json!({}))],
+        "suite_keyvals": [{ "id": 1, "job_id": 0, "key": "suite_min_duts", "value": "2" }, "nonsense"],
+        "incorrect_host_ids": [42],
+    }));
+    bench.start();
+    let last = |field: &str| afe.beats().last().map(|beat| beat[field].clone()).unwrap_or_default();
+    bench.wait("the good records are known", || last("known_job_ids") == json!([5, 8, 9]));
+    assert_eq!(
+        (last("known_host_ids"), last("known_host_statuses")),
+        (json!([2, 3]), json!(["Ready", "Ready"]))
+    );
+    let first = &afe.beats()[0];
+    assert_eq!(
+        first,
+        &json!({ "shard_hostname": "bench", "known_job_ids": [], "known_host_ids": [],
+        "known_host_statuses": [], "jobs": [], "hqes": [] })
+    );
+    let status = String::from_utf8_lossy(&bench.tell(&["status"]).stdout).into_owned();
+    assert!(status.contains("[roster]") && bench.said("is no name") > 0, "{status}");
+    // The programs on the drone do their work, and one host is moved by them.
+    assert_eq!(lab(&dir, "POST", "/hosts/3", None).0, 403);
+    assert_eq!(lab(&dir, "POST", "/hosts/3/status", Some(&json!({ "status": "Running" }))).0, 200);
+    assert_eq!(lab(&dir, "POST", "/jobs/5/start", Some(&json!({ "host_id": 2 }))).0, 200);
+    let (status, again) = lab(&dir, "POST", "/jobs/5/start", Some(&json!({})));
+    assert_eq!((status, again["error"].as_str()), (409, Some("job 5 is running")));
+    bench.wait("the status goes there", || last("known_host_statuses") == json!(["Ready", "Running"]));
+    // The acknowledgement is lost: it goes once more.
+    afe.answers(&json!({ "hosts": [wire_host(2)] }));
+    fs::write(afe.dir.path().join("lose"), "").unwrap();
+    bench.wait("an answer was lost", || !afe.dir.path().join("lose").exists());
+    let word = json!({ "status": "Completed", "execution_subdir": "host2" });
+    assert_eq!(lab(&dir, "POST", "/jobs/5/complete", Some(&word)).0, 200);
+    let reports = |id: i64| {
+        afe.beats()
+            .iter()
+            .filter(|beat| beat["jobs"].as_array().unwrap().iter().any(|job| job["id"] == id))
+            .count()
+    };
+    bench.wait("it is reported", || reports(5) >= 1 && last("jobs") == json!([]));
+    let beat = afe.beats().into_iter().find(|beat| beat["jobs"] != json!([])).unwrap();
+    let entry = &beat["hqes"][0];
+    assert_eq!(
+        (&entry["id"], &entry["status"], &entry["complete"], &entry["host_id"]),
+        (&json!(50), &json!("Completed"), &json!(true), &json!(2))
+    );
+    assert_eq!((&beat["jobs"][0]["new_field"], &entry["new_entry_field"]), (&json!("kept"), &json!(1)));
+    assert_eq!(beat["known_job_ids"], json!([8, 9]));
+    // It is given again, as after a lost acknowledgement: it goes back again.
+    let before = reports(5);
+    afe.answers(&json!({ "jobs": [wire_job(5, &json!({}))] }));
+    bench.wait("it goes back", || reports(5) > before);
+    // Its number is given out again: the old one is not mixed with the new one.
+    afe.answers(&json!({ "jobs": [wire_job(8, &json!({ "created_on": "2020-01-01T00:00:00" }))] }));
+    bench.wait_until_said("the hub gave its number out again");
+    // What was aborted before it began is over, and reported; local fields stay as they are.
+    let aborted =
+        json!([{ "id": 90, "status": "Queued", "active": false, "complete": false, "aborted": true }]);
+    afe.answers(
+        &json!({ "jobs": [wire_job(9, &json!({ "hostqueueentry_set": aborted, "name": "renamed" }))] }),
+    );
+    bench.wait("the aborted one is reported", || reports(9) >= 1);
+    let (_, jobs) = lab(&dir, "GET", "/jobs?state=complete", None);
+    let nine = jobs.as_array().unwrap().iter().find(|job| job["id"] == 9).unwrap();
+    assert_eq!(
+        (&nine["record"]["name"], &nine["record"]["hostqueueentry_set"][0]["status"]),
+        (&json!("dummy"), &json!("Aborted"))
+    );
+    // A host that is another drone's goes, and what ran on it is to end.
+    assert_eq!(lab(&dir, "POST", "/jobs/8/start", Some(&json!({ "host_id": 2 }))).0, 200);
+    afe.answers(&json!({ "incorrect_host_ids": [2, 42] }));
+    bench.wait("the host is gone", || last("known_host_ids") == json!([3]));
+    let (_, jobs) = lab(&dir, "GET", "/jobs?state=running", None);
+    assert_eq!((&jobs[0]["id"], &jobs[0]["aborted"]), (&json!(8), &json!(true)));
+    assert_eq!(afe.faults(), "", "the AFE found fault");
+}
+
+#[test]
+fn a_finished_job_outlives_the_roster_and_a_hub_that_is_down() {
+    let mut hub = Hub::started("");
+    let mut bench = drone(&hub, "drone1", "board:eve");
+    let job = created(&hub.told(&["create-job", "dummy", "--board", "board:eve", "--owner", "debug"]))[0];
+    bench.start();
+    let dir = bench.dir.path().to_owned();
+    bench.wait("the job is here", || {
+        lab(&dir, "GET", "/jobs?state=queued", None).1.as_array().is_some_and(|jobs| jobs.len() == 1)
+    });
+    hub.kill();
+    assert_eq!(run_jobs(&dir), 1);
+    bench.wait_until_gone(&format!("{job}-debug"));
+    // Roster and process die before the hub hears of it.
+    bench.kill();
+    fs::remove_file(bench.path("state/roster.sqlite")).unwrap();
+    bench.start();
+    hub.start();
+    bench.wait("the hub hears of it", || finished(&hub).contains(&job));
+    bench.wait("the journal is empty", || fs::read_dir(bench.path("state/reports")).unwrap().count() == 0);
+}
+
+#[test]
+fn a_drained_or_full_drone_says_so_and_gets_nothing_new() {
+    let hub = Hub::started("");
+    let mut bench = drone(&hub, "drone1", "board:eve");
+    bench.start();
+    let report = |field: &str| hub.result("get_shards", &json!({}))[0]["report"][field].clone();
+    bench.wait("it is heard", || report("draining") == json!(false));
+    assert!(bench.tell(&["drain"]).status.success());
+    bench.wait("the hub knows", || report("draining") == json!(true));
+    let job = created(&hub.told(&["create-job", "dummy", "--board", "board:eve"]))[0];
+    let before = hub.result("get_shards", &json!({}))[0]["last_beat"].as_i64().unwrap();
+    bench.wait("more beats", || {
+        hub.result("get_shards", &json!({}))[0]["last_beat"].as_i64().unwrap() > before + 1
+    });
+    assert_eq!(hub.result("get_jobs", &json!({ "id": job }))[0]["shard"], Value::Null);
+    let dir = bench.dir.path().to_owned();
+    assert!(bench.tell(&["resume"]).status.success());
+    bench.wait("it is given", || {
+        lab(&dir, "GET", "/jobs", None).1.as_array().is_some_and(|jobs| jobs.len() == 1)
+    });
+    assert!(bench.tell(&["drain"]).status.success());
+    let (status, why) = lab(&dir, "POST", &format!("/jobs/{job}/start"), Some(&json!({})));
+    assert_eq!(status, 409, "{why}");
+    assert!(why["error"].as_str().unwrap().contains("drained"), "{why}");
+}
+
+#[test]
+fn what_a_program_says_wrongly_is_refused_and_changes_nothing() {
+    let hub = Hub::started("");
+    let mut bench = drone(&hub, "drone1", "board:eve");
+    let job = created(&hub.told(&["create-job", "dummy", "--board", "board:eve"]))[0];
+    bench.start();
+    let dir = bench.dir.path().to_owned();
+    bench.wait("the job is here", || {
+        lab(&dir, "GET", "/jobs", None).1.as_array().is_some_and(|jobs| jobs.len() == 1)
+    });
+    let complete = format!("/jobs/{job}/complete");
+    for (path, word, expected) in [
+        (complete.as_str(), json!({ "status": "Great" }), 409),
+        (&complete, json!({ "execution_subdir": "../../etc" }), 409),
+        (&complete, json!({ "unknown": 1 }), 400),
+        (&complete, json!("x"), 400),
+        ("/jobs/1/complete", json!({}), 404),
+        ("/jobs/x/complete", json!({}), 409),
+        ("/hosts/1/status", json!({ "status": "Ready" }), 404),
+        ("/hosts/1/status", json!({}), 409),
+    ] {
+        let (status, answer) = lab(&dir, "POST", path, Some(&word));
+        assert_eq!(status, expected, "{path} {word}: {answer}");
+    }
+    assert_eq!(lab(&dir, "GET", "/jobs?state=dancing", None).0, 409);
+    assert_eq!(lab(&dir, "GET", "/jobs", None).1[0]["state"], "queued");
+    // Said twice is said once; said otherwise is refused.
+    assert_eq!(lab(&dir, "POST", &complete, Some(&json!({ "status": "Failed" }))).0, 200);
+    assert_eq!(lab(&dir, "POST", &complete, Some(&json!({ "status": "Failed" }))).0, 200);
+    assert_eq!(lab(&dir, "POST", &complete, Some(&json!({ "status": "Completed" }))).0, 409);
+    bench.wait("the hub hears of it", || finished(&hub).contains(&job));
 }

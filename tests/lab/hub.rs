@@ -105,9 +105,10 @@ fn remembered(ledger: &std::path::Path) -> Option<i64> {
 fn many_directories_cost_few_requests_at_the_pace_that_is_set() {
     let afe = Afe::start();
     let jobs = std::env::var("LAB_HUB_JOBS").map_or(3000, |jobs| jobs.parse().unwrap());
-    let mut bench = Bench::new()
-        .lane(LANES)
-        .extra(&format!("[hub]\nheartbeat = \"0s\"\nurl = {:?}\n[limits]\nhub_requests_per_second = 5", afe.url()));
+    let mut bench = Bench::new().lane(LANES).extra(&format!(
+        "[hub]\nheartbeat = \"0s\"\nurl = {:?}\n[limits]\nhub_requests_per_second = 5",
+        afe.url()
+    ));
     for id in 0..jobs {
         let dir = bench.results().join(format!("{id}-debug"));
         fs::create_dir(&dir).unwrap();
