@@ -697,3 +697,110 @@ fn what_a_program_says_wrongly_is_refused_and_changes_nothing() {
     assert_eq!(lab(&dir, "POST", &complete, Some(&json!({ "status": "Completed" }))).0, 409);
     bench.wait("the hub hears of it", || finished(&hub).contains(&job));
 }
+
+#[test]
+fn a_hub_with_a_certificate_is_spoken_to_by_those_who_trust_it() {
+    let mut hub = Hub::new("");
+    let make = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .current_dir(hub.dir.path())
+        .output()
+        .expect("openssl is missing: run these tests with tests/run");
+    assert!(make.status.success(), "{}", String::from_utf8_lossy(&make.stderr));
+    hub.extra = format!("tls_cert = {:?}\ntls_key = {:?}", hub.path("cert.pem"), hub.path("key.pem"));
+    hub.write_config();
+    hub.start();
+    let bench = drone(&hub, "drone1", "board:eve");
+    let job = created(&hub.told(&["create-job", "dummy", "--board", "board:eve"]))[0];
+    let url = format!("https://localhost:{}/rpc/", hub.port);
+    let with = |bench: Bench, ca: &str| {
+        let token = bench.path("hub.token");
+        bench.extra(&format!("[hub]\nurl = \"{url}\"\nheartbeat = \"200ms\"\ntimeout = \"5s\"\ntoken_file = {token:?}\n{ca}"))
+    };
+    let mut bench = with(bench, "");
+    bench.start();
+    bench.wait_until_said("heartbeat fails");
+    assert_eq!(lab(bench.dir.path(), "GET", "/jobs", None).1, json!([]));
+    bench.kill();
+    let mut bench = with(bench, &format!("ca_file = {:?}", hub.path("cert.pem")));
+    bench.start();
+    let dir = bench.dir.path().to_owned();
+    bench.wait("the job is here", || lab(&dir, "GET", "/jobs", None).1[0]["id"] == json!(job));
+}
+
+#[test]
+fn a_caller_who_asks_too_often_is_told_so_and_others_are_answered() {
+    let hub = Hub::started("requests_per_minute = 20");
+    let token = hub.told(&["add-shard", "drone1"]);
+    let beat = json!({ "shard_hostname": "drone1" });
+    let answers: Vec<u16> = (0..25).map(|_| hub.ask(Some(&token), "shard_heartbeat", &beat).0).collect();
+    assert_eq!((&answers[..20], &answers[20..]), (&[200; 20][..], &[429; 5][..]));
+    let guesses: Vec<u16> = (0..25).map(|_| hub.ask(Some("guess"), "get_jobs", &json!({})).0).collect();
+    assert_eq!((&guesses[..20], &guesses[20..]), (&[401; 20][..], &[429; 5][..]));
+    assert_eq!(hub.result("get_shards", &json!({}))[0]["hostname"], "drone1");
+}
+
+#[test]
+fn the_fleet_shows_who_is_heard_and_who_is_not() {
+    let hub = Hub::started("silent_after = \"1s\"");
+    let mut bench = drone(&hub, "drone1", "board:eve");
+    hub.told(&["add-shard", "quiet<b>", "--label", "board:link"]);
+    bench.start();
+    let get = |path: &str| {
+        let url = hub.url().replace("/afe/server/noauth/rpc/", path);
+        String::from_utf8(Command::new("curl").args(["--silent", &url]).output().unwrap().stdout).unwrap()
+    };
+    let fleet = || serde_json::from_str::<Value>(&get("/api/v1/fleet")).unwrap();
+    bench.wait("it is heard", || fleet()["drones"][0]["state"] == "ok" && fleet()["drones"][0]["report"]["disk_percent"].is_u64());
+    assert_eq!(fleet()["drones"][1]["state"], "never heard");
+    let page = get("/");
+    assert!(page.contains("quiet&lt;b&gt;") && !page.contains("quiet<b>"), "{page}");
+    assert!(get("/metrics").contains("dronekeeper_hub_drone_up{drone=\"drone1\"} 1\n"));
+    bench.kill();
+    bench.wait("it is missed", || fleet()["drones"][0]["state"] == "silent");
+    assert!(get("/metrics").contains("dronekeeper_hub_drone_up{drone=\"drone1\"} 0\n"));
+    assert_eq!(get("/healthz"), "alive\n");
+}
+
+#[test]
+fn a_hub_that_cannot_begin_says_why() {
+    for (extra, status, said) in [
+        ("tls_cert = \"/nowhere\"", 78, "belong together"),
+        ("tls_cert = \"/nowhere\"\ntls_key = \"/nowhere\"", 78, "`hub.tls_cert` /nowhere"),
+        ("database = \"mysql://x\"", 78, "neither a file nor postgres"),
+        ("database = \"postgres://h/d?nonsense=1\"", 78, "`hub.database`"),
+        ("no_such_key = 1", 78, "unknown key `no_such_key`"),
+    ] {
+        let hub = Hub::new(extra);
+        let done = hub.command().output().unwrap();
+        let output = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(done.status.code() == Some(status) && output.contains(said), "{extra}: {:?} {output}", done.status);
+    }
+    let hub = Hub::started("");
+    let second = hub.command().output().unwrap();
+    assert_eq!(second.status.code(), Some(75), "{}", String::from_utf8_lossy(&second.stdout));
+    // Without a hub there is nobody to tell.
+    let nobody = Hub::new("");
+    assert_eq!(nobody.ctl(&["shards"]).status.code(), Some(69));
+}
+
+#[test]
+fn the_admin_address_is_open_to_programs_that_show_the_token() {
+    let hub = Hub::started("");
+    let mut bench = drone(&hub, "drone1", "board:eve");
+    let address = format!("127.0.0.1:{}", free_port());
+    bench.start_with(&[("DRONEKEEPER__ADMIN__LISTEN", &address), ("DRONEKEEPER__ADMIN__TOKEN", "s3cret")]);
+    bench.wait_until_said("console listens");
+    let ask = |token: Option<&str>| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+        if let Some(token) = token {
+            curl.args(["-H", &format!("Authorization: Bearer {token}")]);
+        }
+        let done = curl.arg(format!("http://{address}/api/v1/lab/jobs")).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert_eq!((ask(None), ask(Some("guess")), ask(Some("s3cret"))), ("403".into(), "403".into(), "200".into()));
+}

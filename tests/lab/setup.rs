@@ -46,7 +46,7 @@ fn a_site_is_moved_and_what_could_not_be_is_said() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let (toml, said) = (text(&done.stdout), text(&done.stderr));
     assert!(toml.contains("url = \"gs://lab-example-results\""), "{toml}");
-    assert!(said.contains("[CROS] cts_results_server: ") && said.contains("keys carried over"), "{said}");
+    assert!(said.contains("[SCHEDULER] drones: ") && said.contains("7 keys carried over"), "{said}");
     let file = dir.path().join("dronekeeper.toml");
     let here = toml.replace("/usr/local/autotest/results", dir.path().to_str().unwrap());
     fs::write(&file, here.replace("/var/lib/dronekeeper", "/tmp/never-made")).unwrap();
