@@ -758,6 +758,16 @@ fn the_fleet_shows_who_is_heard_and_who_is_not() {
     let page = get("/");
     assert!(page.contains("quiet&lt;b&gt;") && !page.contains("quiet<b>"), "{page}");
     assert!(get("/metrics").contains("dronekeeper_hub_drone_up{drone=\"drone1\"} 1\n"));
+    // With something to unfold: a report that the hub does not take.
+    let strange = json!({ "id": 7, "created_on": "2020-01-01T00:00:00", "owner": "x" });
+    let job = created(&hub.told(&["create-job", "dummy", "--board", "board:eve"]))[0];
+    let theirs = json!({ "shard_hostname": "quiet<b>", "jobs": [strange, { "id": job, "created_on": "2020-01-01" }] });
+    hub.result("shard_heartbeat", &theirs);
+    let url = hub.url().replace("/afe/server/noauth/rpc/", "/");
+    let texts = ["drone1", "quiet<b>", "Fleet", "of quiet<b>"];
+    let look = Command::new("python3").args(["tests/browser.py", &url]).args(texts).output().unwrap();
+    let (said, faults) = (String::from_utf8_lossy(&look.stdout), String::from_utf8_lossy(&look.stderr));
+    assert!(look.status.success() && said.lines().count() == 2, "{said}{faults}");
     bench.kill();
     bench.wait("it is missed", || fleet()["drones"][0]["state"] == "silent");
     assert!(get("/metrics").contains("dronekeeper_hub_drone_up{drone=\"drone1\"} 0\n"));
