@@ -17,7 +17,7 @@ use crate::hub::records::{Record, number, object, truth};
 use crate::link::{HubError, Link};
 use crate::roster::Roster;
 use crate::roster::apply::Taken;
-use crate::roster::packet::Packet;
+use crate::roster::packet::{Manner, Packet};
 use crate::shown::{Shown, chain};
 use crate::site::Site;
 use actix::prelude::*;
@@ -28,6 +28,8 @@ use tracing::{debug, info, warn};
 
 /// The first pause after a hub that could not be reached (reference B2.5).
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// After a digest that was not the hub's, so many beats have whole lists.
+const LISTS: u32 = 10;
 /// The pause before a beat that brings what did not fit into the last one.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
@@ -37,8 +39,10 @@ pub struct Heartbeat {
     desk: Arc<Desk>,
     link: Arc<Link>,
     settings: config::Hub,
-    /// The hub has shown that it is one of ours.
-    ours: bool,
+    /// How the hub is spoken to.
+    manner: Manner,
+    /// Beats with whole lists that are still to come, after a digest that was not the hub's.
+    lists: u32,
     serial: u64,
     failures: u32,
     tried_for: Duration,
@@ -46,7 +50,10 @@ pub struct Heartbeat {
 
 /// What came of a beat.
 struct Beaten {
+    /// It is a hub of ours.
     ours: bool,
+    /// It believes something else than we do, and asks for whole lists.
+    list: bool,
     more: bool,
     taken: Taken,
 }
@@ -67,15 +74,25 @@ enum BeatError {
 impl Heartbeat {
     /// Beats for the drone of `desk`.
     pub fn new(desk: Arc<Desk>, link: Arc<Link>, settings: config::Hub) -> Self {
-        let (ours, serial, failures, tried_for) = (false, 0, 0, Duration::ZERO);
-        Heartbeat { site: desk.site.clone(), desk, link, settings, ours, serial, failures, tried_for }
+        let (site, tried_for) = (desk.site.clone(), Duration::ZERO);
+        Heartbeat {
+            site,
+            desk,
+            link,
+            settings,
+            manner: Manner::Afe,
+            lists: 0,
+            serial: 0,
+            failures: 0,
+            tried_for,
+        }
     }
 
     fn round(&mut self, ctx: &mut Context<Self>) {
         self.serial += 1;
         let (site, desk, link) = (self.site.clone(), self.desk.clone(), self.link.clone());
-        let (ours, serial, time) = (self.ours, self.serial, self.settings.timeout);
-        let work = self.site.spawn(async move { beat(&site, &desk, &link, ours, serial, time).await });
+        let (manner, serial, time) = (self.manner, self.serial, self.settings.timeout);
+        let work = self.site.spawn(async move { beat(&site, &desk, &link, manner, serial, time).await });
         ctx.wait(work.into_actor(self).map(|done, act, ctx| {
             let pause = act.judge(done);
             ctx.run_later(pause, Self::round);
@@ -86,8 +103,14 @@ impl Heartbeat {
     fn judge(&mut self, done: Result<Beaten, BeatError>) -> Duration {
         let period = around(self.settings.heartbeat);
         match done {
-            Ok(Beaten { ours, more, taken }) => {
-                (self.ours, self.failures, self.tried_for) = (ours, 0, Duration::ZERO);
+            Ok(Beaten { ours, list, more, taken }) => {
+                (self.failures, self.tried_for) = (0, Duration::ZERO);
+                self.lists = if list { LISTS } else { self.lists.saturating_sub(1) };
+                self.manner = match (ours, self.lists) {
+                    (false, _) => Manner::Afe,
+                    (true, 0) if self.manner != Manner::Afe => Manner::Digest,
+                    (true, _) => Manner::Lists,
+                };
                 self.site.standing.beaten();
                 let Taken { jobs, hosts, again, aside } = &taken;
                 if jobs + hosts + again > 0 {
@@ -102,7 +125,7 @@ impl Heartbeat {
                 self.site.standing.failed(&chain(&error));
                 if let BeatError::Hub(HubError::Refused { .. } | HubError::Status { .. }) = &error {
                     // Whatever it was: it is asked as one asks an AFE.
-                    self.ours = false;
+                    self.manner = Manner::Afe;
                 }
                 let reachable =
                     !matches!(&error, BeatError::Hub(HubError::Unreachable { .. } | HubError::Status { .. }));
@@ -158,20 +181,21 @@ async fn beat(
     site: &Arc<Site>,
     desk: &Desk,
     link: &Link,
-    ours: bool,
+    manner: Manner,
     serial: u64,
     time: Duration,
 ) -> Result<Beaten, BeatError> {
     let drone = site.drone.clone();
-    let mut packet: Packet = blocking(site, move |roster| roster.packet(&drone, ours)).await?;
+    let mut packet: Packet = blocking(site, move |roster| roster.packet(&drone, manner)).await?;
     if let Some(own) = packet.arguments.get_mut("dronekeeper").and_then(Value::as_object_mut) {
         let report = report::report(desk).await;
         own.insert("full".into(), (report.full || report.draining).into());
         own.insert("report".into(), serde_json::to_value(&report).unwrap_or_default());
         own.insert("serial".into(), serial.into());
     }
-    let answer: Value =
-        link.call_packed("shard_heartbeat", &Value::Object(packet.arguments), ours, time).await?;
+    let answer: Value = link
+        .call_packed("shard_heartbeat", &Value::Object(packet.arguments), manner != Manner::Afe, time)
+        .await?;
     let answer = answer.as_object().cloned().ok_or(BeatError::Answer)?;
     let own = answer.get("dronekeeper").cloned().map(object);
     let refused = refused(own.as_ref());
@@ -204,9 +228,13 @@ async fn beat(
         blocking(site, move |roster| roster.tell_again(&forgotten)).await?;
     }
     let taken = blocking(site, move |roster| roster.apply(&answer)).await?;
-    let more =
-        packet.more || has_forgotten || taken.again > 0 || own.as_ref().is_some_and(|own| truth(own, "more"));
-    Ok(Beaten { ours: own.is_some(), more, taken })
+    let list = own.as_ref().is_some_and(|own| truth(own, "list"));
+    let more = packet.more
+        || has_forgotten
+        || list
+        || taken.again > 0
+        || own.as_ref().is_some_and(|own| truth(own, "more"));
+    Ok(Beaten { ours: own.is_some(), list, more, taken })
 }
 
 /// The finished jobs that a hub of ours did not take.

@@ -3,8 +3,8 @@
 
 use crate::cli::args::Args;
 use crate::drone;
-use crate::hub;
 use crate::house::House;
+use crate::hub;
 use crate::life;
 use crate::logging;
 use crate::say;
@@ -74,7 +74,8 @@ fn prepare(place: &Path) -> Result<(Config, Arc<Central>), String> {
     let listen = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .and_then(|listener| listener.local_addr())
         .map_err(|error| failed(&error))?;
-    let settings = config::Central { listen, state_dir: place.join("hub-state"), ..config::Central::default() };
+    let settings =
+        config::Central { listen, state_dir: place.join("hub-state"), ..config::Central::default() };
     let central = Arc::new(Central::open(&settings)?);
     let order = |method: &str, arguments: serde_json::Value| {
         let arguments = arguments.as_object().cloned().unwrap_or_default();
@@ -182,7 +183,8 @@ fn left(house: &House) -> usize {
     };
     let found: Vec<actors::tree::Found> = house.patterns.iter().flat_map(sweep).collect();
     let finished = |job: &actors::tree::Found| {
-        let marked = root.job(&job.path).is_ok_and(|dir| !matches!(dir.marker(b".ready_for_offload"), Ok(None)));
+        let marked =
+            root.job(&job.path).is_ok_and(|dir| !matches!(dir.marker(b".ready_for_offload"), Ok(None)));
         marked || job.path.name().ends_with(b"-debug")
     };
     found.iter().filter(|job| finished(job)).count()

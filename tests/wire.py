@@ -6,6 +6,7 @@
 Shares no code with the product. Each case makes its own drones, boards and hosts, so that a base may be used twice.
 """
 import gzip
+import hashlib
 import json
 import sys
 import urllib.error
@@ -349,6 +350,31 @@ def case_what_the_base_forgot_comes_back_from_its_drone():
     (aside, _) = answer["dronekeeper"]["aside"]
     assert (aside["kind"], aside["id"]) == ("job", job) and "created" in aside["why"], aside
     assert not result("get_jobs", id__in=[job], finished=True)
+
+
+def case_a_digest_stands_for_lists_that_both_sides_know():
+    digest = lambda lines: hashlib.sha256("".join(line + "\n" for line in lines).encode()).hexdigest()
+    shard = Shard()
+    jobs, (_, host) = [shard.job(), shard.job()], shard.host()
+    shard.beat()
+    said = lambda jobs, hosts: {"known": {"jobs": digest(map(str, jobs)), "hosts": digest(hosts)}}
+    known = said(jobs, ["%d Ready" % host])
+    answer = shard.beat(dronekeeper=known)
+    assert not answer["dronekeeper"].get("list") and (answer["jobs"], answer["hosts"]) == ([], []), answer
+    # What is new is given all the same.
+    third = shard.job()
+    assert ids(shard.beat(dronekeeper=known)["jobs"]) == [third]
+    # The answer was lost, or a base was restored: whole lists are asked for, and nothing is concluded.
+    answer = shard.beat(dronekeeper=known)
+    assert answer["dronekeeper"]["list"] is True and answer["jobs"] == [] and answer["incorrect_host_ids"] == []
+    assert shard.beat(dronekeeper=said(jobs, ["%d Running" % host]))["dronekeeper"]["list"] is True
+    assert shard.beat(dronekeeper={"known": 7})["dronekeeper"]["list"] is True
+    assert ids(shard.beat(known_job_ids=jobs)["jobs"]) == [third]
+    # A finished job is taken before the digests are compared.
+    (given,) = shard.beat(known_job_ids=jobs)["jobs"]
+    own, entries = uploaded(given)
+    answer = shard.beat(jobs=[own], hqes=entries, dronekeeper=known)
+    assert not answer["dronekeeper"].get("list"), answer
 
 
 if __name__ == "__main__":

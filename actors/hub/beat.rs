@@ -45,7 +45,7 @@ impl Aside {
 /// # Errors
 /// [`Refusal`] for a drone that is not known, or a request that is malformed as a whole.
 pub fn beat(tx: &Tx<'_>, caller: &Caller, arguments: &Record) -> Result<Value, Refusal> {
-    let beat = Beat::read(arguments)?;
+    let mut beat = Beat::read(arguments)?;
     caller.speaks_for(&beat.hostname)?;
     let select = "SELECT id, hostname FROM shards WHERE hostname = ?1";
     let Some(shard) = tx.row(select, &[beat.hostname.as_str().into()])? else {
@@ -62,6 +62,14 @@ pub fn beat(tx: &Tx<'_>, caller: &Caller, arguments: &Record) -> Result<Value, R
     if let Some(highest) = beat.known_jobs.iter().chain(&taken).max() {
         schema::taken(tx, "jobs", *highest)?;
     }
+    if !fill_in(tx, shard, &mut beat)? {
+        // What both sides believe is not the same: only whole lists help.
+        note(tx, shard, &beat, &aside)?;
+        let own = own(tx, &beat, &aside, json!({ "list": true }))?;
+        return Ok(
+            json!({ "hosts": [], "jobs": [], "suite_keyvals": [], "incorrect_host_ids": [], "dronekeeper": own }),
+        );
+    }
     let forgotten = forgotten(tx, shard, &beat)?;
     let hosts = give_hosts(tx, shard, &beat)?;
     let incorrect = incorrect_hosts(tx, shard, &beat)?;
@@ -73,16 +81,38 @@ pub fn beat(tx: &Tx<'_>, caller: &Caller, arguments: &Record) -> Result<Value, R
         "hosts": hosts, "jobs": jobs, "suite_keyvals": keyvals, "incorrect_host_ids": incorrect,
     });
     if let Some(answer) = answer.as_object_mut() {
-        let aside = aside.0.iter().map(|(kind, id, why)| json!({ "kind": kind, "id": id, "why": why }));
-        let own = json!({
-            "version": env!("CARGO_PKG_VERSION"), "features": ["report", "gzip", "adopt"], "more": more,
-            "aside": aside.collect::<Vec<_>>(), "unknown_jobs": forgotten, "serial": beat.own.get("serial"),
-            "base": schema::identity(tx)?,
-        });
         // A drone of an AFE ignores what it does not know; and shows us by its silence that it is one.
+        let own = own(tx, &beat, &aside, json!({ "more": more, "unknown_jobs": forgotten }))?;
         answer.insert("dronekeeper".into(), own);
     }
     Ok(answer)
+}
+
+/// What a drone of ours is told beside the answer of an AFE.
+fn own(tx: &Tx<'_>, beat: &Beat, aside: &Aside, more: Value) -> Result<Value, Refusal> {
+    let aside = aside.0.iter().map(|(kind, id, why)| json!({ "kind": kind, "id": id, "why": why }));
+    let mut own = object(json!({
+        "version": env!("CARGO_PKG_VERSION"), "features": ["report", "gzip", "adopt", "digest"],
+        "aside": aside.collect::<Vec<_>>(), "serial": beat.own.get("serial"), "base": schema::identity(tx)?,
+    }));
+    own.extend(object(more));
+    Ok(Value::Object(own))
+}
+
+/// A drone of ours may say by a digest that it knows exactly the jobs and hosts that it should: then these are filled
+/// in. Is it so, or were they listed?
+fn fill_in(tx: &Tx<'_>, shard: i64, beat: &mut Beat) -> Result<bool, Refusal> {
+    let Some(known) = beat.own.get("known").cloned().map(object) else { return Ok(true) };
+    let open =
+        tx.rows("SELECT id FROM jobs WHERE shard_id = ?1 AND open = 1 ORDER BY id", &[shard.into()])?;
+    let select =
+        "SELECT id, status FROM hosts WHERE shard_id = ?1 AND invalid = 0 AND leased = 0 ORDER BY id";
+    let hosts = tx.rows(select, &[shard.into()])?;
+    let jobs = records::digest(open.iter().map(|row| row.int(0).to_string()));
+    let here = records::digest(hosts.iter().map(|row| format!("{} {}", row.int(0), row.text(1))));
+    beat.known_jobs = open.iter().map(|row| row.int(0)).collect();
+    beat.known_hosts = hosts.iter().map(|row| row.int(0)).collect();
+    Ok(text(&known, "jobs") == Some(&jobs) && text(&known, "hosts") == Some(&here))
 }
 
 impl Beat {

@@ -5,7 +5,9 @@
 
 use super::Refusal;
 use super::base::{BaseError, Row, Tx};
+use crate::lab::hex;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// A JSON object.
 pub type Record = Map<String, Value>;
@@ -208,6 +210,16 @@ pub fn keyvals(tx: &Tx<'_>, job: i64) -> Result<Vec<Value>, BaseError> {
     let keyval =
         |row: &Row| json!({ "id": row.int(0), "job_id": job, "key": row.text(1), "value": row.text(2) });
     Ok(rows.iter().map(keyval).collect())
+}
+
+/// What stands for a list of what is known, where both sides know it: SHA-256 of its lines, in hex.
+pub fn digest(lines: impl Iterator<Item = String>) -> String {
+    let mut hash = Sha256::new();
+    for line in lines {
+        hash.update(line.as_bytes());
+        hash.update(b"\n");
+    }
+    hex(&hash.finalize())
 }
 
 /// Writes an entry down, new or over what is there.

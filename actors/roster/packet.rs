@@ -1,13 +1,24 @@
 //! What a heartbeat says, and what its acknowledgement changes.
 
 use super::{Roster, entries, row_of};
-use crate::hub::records::{Record, number, object};
+use crate::hub::records::{Record, digest, number, object};
 use crate::ledger::LedgerError;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 
 /// So many jobs go with one beat (reference B2.4).
 pub const MOST: usize = 1000;
+
+/// How a hub is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// As the old shard client did.
+    Afe,
+    /// As a hub of ours, with whole lists.
+    Lists,
+    /// As a hub of ours that has the same lists, as far as is known: a digest stands for them.
+    Digest,
+}
 
 /// A heartbeat's arguments, and what an acknowledgement of it means.
 #[derive(Debug, Default)]
@@ -21,11 +32,11 @@ pub struct Packet {
 }
 
 impl Roster {
-    /// What the next beat says. `ours` adds what only a hub of ours is told.
+    /// What the next beat says.
     ///
     /// # Errors
     /// The file's.
-    pub fn packet(&self, drone: &str, ours: bool) -> Result<Packet, LedgerError> {
+    pub fn packet(&self, drone: &str, manner: Manner) -> Result<Packet, LedgerError> {
         self.with(|tx| {
             let mut select = tx.prepare_cached("SELECT id FROM jobs WHERE open = 1 ORDER BY id")?;
             let known_jobs = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
@@ -55,8 +66,19 @@ impl Roster {
                 "shard_hostname": drone, "known_job_ids": known_jobs, "known_host_ids": known_hosts,
                 "known_host_statuses": statuses, "jobs": jobs, "hqes": hqes,
             }));
-            if ours {
-                arguments.insert("dronekeeper".into(), json!({ "hqe_jobs": of_job }));
+            let mut own = object(json!({ "hqe_jobs": of_job }));
+            if manner == Manner::Digest {
+                let jobs = digest(known_jobs.iter().map(i64::to_string));
+                let hosts = digest(
+                    std::iter::zip(&known_hosts, &statuses).map(|(id, status)| format!("{id} {status}")),
+                );
+                own.insert("known".into(), json!({ "jobs": jobs, "hosts": hosts }));
+                for list in ["known_job_ids", "known_host_ids", "known_host_statuses"] {
+                    arguments.insert(list.into(), json!([]));
+                }
+            }
+            if manner != Manner::Afe {
+                arguments.insert("dronekeeper".into(), Value::Object(own));
             }
             Ok(Packet { arguments, sent, more })
         })

@@ -192,7 +192,8 @@ fn the_demo_ends_with_everything_offloaded() {
         .output()
         .unwrap();
     assert!(
-        done.status.success() && out(&done).contains("All finished jobs are reported, offloaded, verified and pruned"),
+        done.status.success()
+            && out(&done).contains("All finished jobs are reported, offloaded, verified and pruned"),
         "{}",
         out(&done)
     );

@@ -413,7 +413,7 @@ fn speaks_as_documented(hub: &Hub) {
         Command::new("python3").arg("tests/wire.py").args([hub.url(), hub.admin_token()]).output().unwrap();
     let (said, faults) = (String::from_utf8_lossy(&client.stdout), String::from_utf8_lossy(&client.stderr));
     assert!(client.status.success(), "{said}{faults}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 17, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 18, "{said}");
 }
 
 #[test]
@@ -703,7 +703,14 @@ fn a_hub_with_a_certificate_is_spoken_to_by_those_who_trust_it() {
     let mut hub = Hub::new("");
     let make = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"])
+        .args([
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .current_dir(hub.dir.path())
         .output()
@@ -717,7 +724,9 @@ fn a_hub_with_a_certificate_is_spoken_to_by_those_who_trust_it() {
     let url = format!("https://localhost:{}/rpc/", hub.port);
     let with = |bench: Bench, ca: &str| {
         let token = bench.path("hub.token");
-        bench.extra(&format!("[hub]\nurl = \"{url}\"\nheartbeat = \"200ms\"\ntimeout = \"5s\"\ntoken_file = {token:?}\n{ca}"))
+        bench.extra(&format!(
+            "[hub]\nurl = \"{url}\"\nheartbeat = \"200ms\"\ntimeout = \"5s\"\ntoken_file = {token:?}\n{ca}"
+        ))
     };
     let mut bench = with(bench, "");
     bench.start();
@@ -753,7 +762,9 @@ fn the_fleet_shows_who_is_heard_and_who_is_not() {
         String::from_utf8(Command::new("curl").args(["--silent", &url]).output().unwrap().stdout).unwrap()
     };
     let fleet = || serde_json::from_str::<Value>(&get("/api/v1/fleet")).unwrap();
-    bench.wait("it is heard", || fleet()["drones"][0]["state"] == "ok" && fleet()["drones"][0]["report"]["disk_percent"].is_u64());
+    bench.wait("it is heard", || {
+        fleet()["drones"][0]["state"] == "ok" && fleet()["drones"][0]["report"]["disk_percent"].is_u64()
+    });
     assert_eq!(fleet()["drones"][1]["state"], "never heard");
     let page = get("/");
     assert!(page.contains("quiet&lt;b&gt;") && !page.contains("quiet<b>"), "{page}");
@@ -761,7 +772,8 @@ fn the_fleet_shows_who_is_heard_and_who_is_not() {
     // With something to unfold: a report that the hub does not take.
     let strange = json!({ "id": 7, "created_on": "2020-01-01T00:00:00", "owner": "x" });
     let job = created(&hub.told(&["create-job", "dummy", "--board", "board:eve"]))[0];
-    let theirs = json!({ "shard_hostname": "quiet<b>", "jobs": [strange, { "id": job, "created_on": "2020-01-01" }] });
+    let theirs =
+        json!({ "shard_hostname": "quiet<b>", "jobs": [strange, { "id": job, "created_on": "2020-01-01" }] });
     hub.result("shard_heartbeat", &theirs);
     let url = hub.url().replace("/afe/server/noauth/rpc/", "/");
     let texts = ["drone1", "quiet<b>", "Fleet", "of quiet<b>"];
@@ -786,7 +798,11 @@ fn a_hub_that_cannot_begin_says_why() {
         let hub = Hub::new(extra);
         let done = hub.command().output().unwrap();
         let output = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
-        assert!(done.status.code() == Some(status) && output.contains(said), "{extra}: {:?} {output}", done.status);
+        assert!(
+            done.status.code() == Some(status) && output.contains(said),
+            "{extra}: {:?} {output}",
+            done.status
+        );
     }
     let hub = Hub::started("");
     let second = hub.command().output().unwrap();
@@ -812,5 +828,8 @@ fn the_admin_address_is_open_to_programs_that_show_the_token() {
         let done = curl.arg(format!("http://{address}/api/v1/lab/jobs")).output().unwrap();
         String::from_utf8(done.stdout).unwrap()
     };
-    assert_eq!((ask(None), ask(Some("guess")), ask(Some("s3cret"))), ("403".into(), "403".into(), "200".into()));
+    assert_eq!(
+        (ask(None), ask(Some("guess")), ask(Some("s3cret"))),
+        ("403".into(), "403".into(), "200".into())
+    );
 }
