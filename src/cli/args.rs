@@ -71,7 +71,7 @@ pub enum Command {
     },
     /// Validate the configuration
     Check {
-        /// Also write, read back and delete a small object in the store
+        /// Also write, read back and delete a small object in the store, ask the hub, greet the mail server
         #[arg(long)]
         connect: bool,
     },

@@ -3,6 +3,7 @@
 use crate::house;
 use crate::say;
 use crate::status::Status;
+use actors::link::Link;
 use actors::mailer::post;
 use actors::shown::chain;
 use config::Config;
@@ -26,6 +27,9 @@ pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
     say("results", results.map_err(hint));
     if connect {
         say("store", ask(config));
+        if !config.hub.url.is_empty() {
+            say("hub", hub(config));
+        }
         if !config.mail.smtp.is_empty() {
             say("mail", greet(config));
         }
@@ -45,6 +49,19 @@ fn ask(config: &Config) -> Result<String, String> {
         }
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("{} does not answer within a minute", store.name())),
+    }
+}
+
+/// Asks the hub for a job that there is not; whatever understands that is a hub.
+fn hub(config: &Config) -> Result<String, String> {
+    let link = Link::open(&config.hub, config.limits.hub_requests_per_second, &config.drone.name);
+    let link = link.map_err(|error| chain(&error))?.ok_or("no address")?;
+    let io = house::runtime().map_err(|error| chain(&error))?;
+    let nothing = serde_json::json!({ "id__in": [0] });
+    let asked = link.call::<Vec<serde_json::Value>>("get_jobs", &nothing, Duration::from_secs(30));
+    match io.block_on(asked) {
+        Ok(_) => Ok(format!("{}: answers", link.urls().join(", "))),
+        Err(error) => Err(format!("{}; is the hub up, are hub.url and hub.token_file right?", chain(&error))),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::bench::Bench;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use stage::{Flavour, Server};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -12,14 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// A hub of ours, as a process.
-pub struct Hub {
+struct Hub {
     dir: tempfile::TempDir,
     port: u16,
     extra: String,
     process: Option<Child>,
 }
 
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -150,15 +151,19 @@ impl Drop for Hub {
     }
 }
 
+/// A drone of a hub whose store is a directory.
+fn drone(hub: &Hub, name: &str, board: &str) -> Bench {
+    drone_on(Bench::new(), hub, name, board)
+}
+
 /// A drone of a hub: its name, its token in a file, a lane that asks the hub.
-pub fn drone(hub: &Hub, name: &str, board: &str) -> Bench {
-    let bench = Bench::new();
+fn drone_on(bench: Bench, hub: &Hub, name: &str, board: &str) -> Bench {
     let token = hub.told(&["add-shard", name, "--label", board]);
     fs::write(bench.path("hub.token"), token).unwrap();
     drone_at(bench, hub, name)
 }
 
-pub fn drone_at(bench: Bench, hub: &Hub, name: &str) -> Bench {
+fn drone_at(bench: Bench, hub: &Hub, name: &str) -> Bench {
     let token = bench.path("hub.token");
     bench.named(name).lane("completion = \"hub\"\nworkers = 2").extra(&format!(
         "[hub]\nurl = \"{}\"\nheartbeat = \"300ms\"\ntimeout = \"5s\"\ntoken_file = {token:?}",
@@ -167,7 +172,7 @@ pub fn drone_at(bench: Bench, hub: &Hub, name: &str) -> Bench {
 }
 
 /// Asks a drone as the programs do that run its jobs.
-pub fn lab(dir: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+fn lab(dir: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     let mut curl = Command::new("curl");
     curl.args([
         "--silent",
@@ -190,7 +195,7 @@ pub fn lab(dir: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, 
 }
 
 /// Runs every job of a drone that is queued: makes results, and says that it is complete.
-pub fn run_jobs(dir: &Path) -> usize {
+fn run_jobs(dir: &Path) -> usize {
     let (status, jobs) = lab(dir, "GET", "/jobs", None);
     if status != 200 {
         return 0;
@@ -217,13 +222,13 @@ pub fn run_jobs(dir: &Path) -> usize {
 }
 
 /// A program that runs the jobs of a drone, until dropped.
-pub struct Runner {
+struct Runner {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Runner {
-    pub fn of(bench: &Bench) -> Self {
+    fn of(bench: &Bench) -> Self {
         let (dir, stop) = (bench.dir.path().to_owned(), Arc::new(AtomicBool::new(false)));
         let told = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -256,22 +261,17 @@ fn created(text: &str) -> Vec<i64> {
     text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// When each stored job of a drone says that it was created, by its directory in the store.
-fn stored(bench: &Bench) -> BTreeMap<String, String> {
-    let Ok(listing) = fs::read_dir(bench.path("offloaded")) else { return BTreeMap::new() };
-    let jobs =
-        listing.map(|job| job.unwrap()).filter(|job| job.path().join(".dronekeeper/manifest.json").exists());
-    jobs.map(|job| {
-        let status = fs::read_to_string(job.path().join("status.log")).unwrap();
-        (job.file_name().into_string().unwrap(), status.lines().next().unwrap().to_owned())
-    })
-    .collect()
+/// The jobs that are in the store, by the name of their place there.
+fn stored(store: &Server) -> BTreeSet<String> {
+    let manifest = |key: &String| key.strip_suffix("/.dronekeeper/manifest.json").map(str::to_owned);
+    store.objects().keys().filter_map(manifest).collect()
 }
 
 #[test]
 fn jobs_go_round_the_whole_lab() {
-    let hub = Hub::started("");
-    let mut drones = [drone(&hub, "drone1", "board:eve"), drone(&hub, "drone2", "board:link")];
+    let (hub, store) = (Hub::started(""), Server::start(Flavour::S3));
+    let on = |name: &str, board: &str| drone_on(Bench::on(&store), &hub, name, board);
+    let mut drones = [on("drone1", "board:eve"), on("drone2", "board:link")];
     for (host, board) in [("h1", "board:eve"), ("h2", "board:eve"), ("h3", "board:link")] {
         hub.told(&["add-host", host, "--label", board]);
     }
@@ -299,23 +299,29 @@ fn jobs_go_round_the_whole_lab() {
     let _runners: Vec<Runner> = drones.iter().map(Runner::of).collect();
     let all: BTreeSet<i64> = jobs.iter().copied().collect();
     drones[0].wait("all jobs are reported", || finished(&hub) == all);
-    drones[0].wait("all results are stored", || {
-        drones.iter().map(|drone| stored(drone).len()).sum::<usize>() == 200
-    });
+    drones[0].wait("all results are stored", || stored(&store).len() == 200);
     drones.iter().for_each(|drone| drone.wait("the disk is free", || drone.left().is_empty()));
     // Each job was one drone's.
-    let of: Vec<usize> = drones.iter().map(|drone| stored(drone).len()).collect();
+    let of: Vec<usize> = drones.iter().map(|drone| drone.said("verified job=")).collect();
     assert_eq!(of, [120, 80]);
     let shards = hub.result("get_shards", &json!({}));
     assert_eq!(shards[0]["report"]["version"], env!("CARGO_PKG_VERSION"));
     let status = String::from_utf8_lossy(&drones[0].tell(&["status"]).stdout).into_owned();
     assert!(status.contains("last heartbeat"), "{status}");
+    let check = |bench: &Bench| {
+        let done = bench.tell(&["check", "--connect"]);
+        String::from_utf8_lossy(&done.stdout).lines().find(|line| line.starts_with("hub")).unwrap().to_owned()
+    };
+    assert!(check(&drones[0]).contains("ok"), "{}", check(&drones[0]));
+    fs::write(drones[0].path("hub.token"), "wrong").unwrap();
+    assert!(check(&drones[0]).contains("this token is not known"), "{}", check(&drones[0]));
 }
 
 #[test]
 fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is_stored() {
-    let mut hub = Hub::started("");
-    let mut drones = [drone(&hub, "drone1", "board:eve"), drone(&hub, "drone2", "board:link")];
+    let (mut hub, store) = (Hub::started(""), Server::start(Flavour::S3));
+    let on = |name: &str, board: &str| drone_on(Bench::on(&store), &hub, name, board);
+    let mut drones = [on("drone1", "board:eve"), on("drone2", "board:link")];
     let order = |hub: &Hub, count: &str| -> BTreeSet<i64> {
         ["board:eve", "board:link"]
             .iter()
@@ -336,8 +342,7 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
     let mut all = order(&hub, "50");
     drones.iter_mut().for_each(Bench::start);
     let runners: Vec<Runner> = drones.iter().map(Runner::of).collect();
-    let stored_jobs = |drones: &[Bench]| drones.iter().map(|drone| stored(drone).len()).sum::<usize>();
-    drones[0].wait("some jobs are stored", || stored_jobs(&drones) >= 20);
+    drones[0].wait("some jobs are stored", || stored(&store).len() >= 20);
     // The hub dies and comes back.
     hub.kill();
     std::thread::sleep(Duration::from_millis(500));
@@ -385,8 +390,8 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
     let last = order(&hub, "10");
     moved[0].wait("the last are finished", || finished(&hub).is_superset(&last));
     all.extend(given.iter().chain(&again).chain(&last));
-    moved[0].wait("every result is stored", || stored_jobs(&moved) >= all.len());
-    let names: BTreeSet<String> = moved.iter().flat_map(|drone| stored(drone).into_keys()).collect();
+    moved[0].wait("every result is stored", || stored(&store).len() >= all.len());
+    let names = stored(&store);
     for id in &all {
         assert!(names.contains(&format!("{id}-debug")), "the results of {id} are not stored");
     }
