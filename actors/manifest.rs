@@ -135,6 +135,9 @@ pub struct Object {
     /// Size of the object in bytes, where it is not the entry's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// SHA-256 of the file, where the object is its gzip, and says so with `Content-Encoding`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
     /// The store's ETag of the verified write, if it gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
@@ -260,10 +263,12 @@ impl ManifestEntry {
         }
     }
 
-    /// SHA-256 in hex of the entry's own bytes in the store; `None` if it has none there.
+    /// SHA-256 in hex of a file's bytes; `None` if it has none in the store.
     pub fn sha256(&self) -> Option<&str> {
-        let object = self.object.as_ref().map(|object| object.sha256.as_str());
-        object.or(self.part.as_ref().map(|part| part.sha256.as_str()))
+        let plain = self.object.as_ref().and_then(|object| object.plain.as_deref());
+        plain
+            .or(self.object.as_ref().map(|object| object.sha256.as_str()))
+            .or(self.part.as_ref().map(|part| part.sha256.as_str()))
     }
 
     /// The true path.

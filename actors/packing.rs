@@ -53,6 +53,11 @@ pub struct Packing {
 }
 
 impl Packing {
+    /// Do text files go compressed, each as an object of its own?
+    pub fn compresses_logs(&self) -> bool {
+        self.layout == config::Layout::Files && self.encoding == Encoding::Gzip
+    }
+
     /// As the operator says.
     pub fn of(store: &config::Store) -> Self {
         let encoding = match store.compress {

@@ -25,7 +25,7 @@ use futures_util::TryStreamExt;
 use host::Host;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
+    Attribute, Attributes, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
 };
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -191,6 +191,22 @@ impl Store {
         let put = self.0.backend.store.put_opts(&path, PutPayload::from(body), PutOptions::default());
         let result = put.await.map_err(|error| StoreError::new(self, key, error))?;
         Ok(held(size, result))
+    }
+
+    /// Writes the gzip of a text, which readers see as the text.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn put_text(&self, key: &str, gzip: Bytes) -> Result<Held, StoreError> {
+        let (path, size) = (path(key)?, gzip.len() as u64);
+        let attributes = Attributes::from_iter([
+            (Attribute::ContentEncoding, "gzip"),
+            (Attribute::ContentType, "text/plain; charset=utf-8"),
+        ]);
+        let options = PutOptions { attributes, ..PutOptions::default() };
+        let _turn = self.turn().await;
+        let put = self.0.backend.store.put_opts(&path, PutPayload::from(gzip), options).await;
+        Ok(held(size, put.map_err(|error| StoreError::new(self, key, error))?))
     }
 
     /// Writes an object unless one is there. A lost or odd answer is settled by looking what is there:

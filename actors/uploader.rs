@@ -10,6 +10,7 @@
 
 pub mod buffers;
 pub mod large;
+pub mod logs;
 pub mod packs;
 pub mod resume;
 pub mod rsync;

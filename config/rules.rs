@@ -124,9 +124,17 @@ fn lanes(lanes: &[Lane], complaints: &mut Vec<Complaint>) {
 
 fn store(config: &Config, complaints: &mut Vec<Complaint>) {
     let store = &config.store;
-    if store.compress != Compress::None && store.layout == Layout::Files {
-        let help = "write `layout = \"packed\"` too: this version compresses packs, not single files";
-        complaints.push(Complaint::key("store.compress", "has nothing to compress", help));
+    let scheme = store.url.split_once(':').map_or("", |(scheme, _)| scheme);
+    match (store.layout, store.compress) {
+        (Layout::Files, Compress::Zstd) => {
+            let help = "write \"gzip\" for single files; packs may be zstd, with `layout = \"packed\"`";
+            complaints.push(Complaint::key("store.compress", "is what few browsers unpack", help));
+        }
+        (Layout::Files, Compress::Gzip) if ["file", "http", "https", "rsync"].contains(&scheme) => {
+            let help = "only s3://, gs:// and az:// say that an object is gzip; `layout = \"packed\"` works everywhere";
+            complaints.push(Complaint::key("store.compress", "would make text unreadable in this store", help));
+        }
+        _ => {}
     }
     bucket(&store.url, "store.url", complaints);
     if store.connections == 0 || store.connections > 1024 {

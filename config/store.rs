@@ -19,7 +19,7 @@ pub enum Layout {
     GsOffloader,
 }
 
-/// How packs are compressed.
+/// How packs, or single text files, are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -41,7 +41,7 @@ pub struct Store {
     pub options: BTreeMap<String, Secret>,
     /// `files`, `packed` or `gs_offloader`.
     pub layout: Layout,
-    /// `none`, `gzip` or `zstd`: how packs are compressed.
+    /// `none`, `gzip` or `zstd`: how packs are compressed; with `layout = "files"`, gzip for single text files.
     pub compress: Compress,
     /// A request without progress for so long is given up.
     #[serde(deserialize_with = "units::duration")]

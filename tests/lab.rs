@@ -15,6 +15,8 @@ mod bench;
 mod collisions;
 #[path = "lab/commands.rs"]
 mod commands;
+#[path = "lab/compress.rs"]
+mod compress;
 #[path = "lab/crash.rs"]
 mod crash;
 #[path = "lab/docs.rs"]

@@ -157,7 +157,7 @@ impl Backend {
                     "no credentials: set options aws_access_key_id and aws_secret_access_key (or aws_secret_access_key_file)",
                 ));
             }
-            let mut headers = http::HeaderMap::new();
+            let mut headers = as_stored();
             // Asks for the checksum with every HEAD and GET.
             headers
                 .insert("x-amz-checksum-mode", "ENABLED".parse().map_err(|_| refused(settings, "header"))?);
@@ -200,7 +200,7 @@ impl Backend {
                 builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
             }
             let builder = builder
-                .with_client_options(client(settings, patient))
+                .with_client_options(client(settings, patient).with_default_headers(as_stored()))
                 .with_retry(retry())
                 .with_http_connector(Tap::new(kind, settings, meter));
             builder.build().map(Arc::new).map_err(|error| refused(settings, &error.to_string()))
@@ -232,7 +232,7 @@ impl Backend {
                 ));
             }
             let builder = builder
-                .with_client_options(client(settings, patient))
+                .with_client_options(client(settings, patient).with_default_headers(as_stored()))
                 .with_retry(retry())
                 .with_http_connector(Tap::new(kind, settings, meter));
             builder.build().map(Arc::new).map_err(|error| refused(settings, &error.to_string()))
@@ -259,6 +259,11 @@ impl Backend {
 }
 
 /// Timeouts of our own: the library's default of 30 s includes the body.
+/// Objects are read as they are stored: without this GCS unpacks those that say that they are gzip.
+fn as_stored() -> http::HeaderMap {
+    [(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("gzip"))].into_iter().collect()
+}
+
 fn client(settings: &Settings, patient: bool) -> ClientOptions {
     let plain = Url::parse(&settings.url).is_ok_and(|url| url.scheme() == "http")
         || settings.options.iter().any(|(_, value)| value.expose().starts_with("http://"));

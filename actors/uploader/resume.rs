@@ -120,7 +120,7 @@ impl Notes {
     pub async fn keep(&self, sent: &[Sent]) {
         let file = |entry: &&Entry| entry.kind == Kind::File;
         let row = |sent: &Sent| Some(row(self.0.snapshot.entries.get(sent.index).filter(file)?, sent));
-        let rows = sent.iter().filter(|sent| sent.proven).filter_map(row);
+        let rows = sent.iter().filter(|sent| sent.proven && sent.object.plain.is_none()).filter_map(row);
         let together = self.0.objects.lock().unwrap_or_else(PoisonError::into_inner).add(rows);
         if let Some(rows) = together {
             let (job, attempt) = (self.0.job.clone(), self.0.attempt);
@@ -195,6 +195,7 @@ fn noted(plan: &Plan, entry: &Entry, row: &ObjectRow) -> Option<Object> {
         key: row.key.clone(),
         sha256: row.sha256.clone(),
         size: None,
+        plain: None,
         etag: row.etag.clone(),
         version: row.version.clone(),
         proof: row.proof.clone(),

@@ -70,7 +70,7 @@ pub async fn send(plan: &Plan, host: &Host, files: &[(usize, &Entry)]) -> Result
         watch.sent(entry.size);
         watch.stored();
         let proof = format!("sha256={sha256}");
-        let object = Object { key, sha256, size: None, etag: None, version: None, proof };
+        let object = Object { key, sha256, size: None, plain: None, etag: None, version: None, proof };
         sent.push(Sent { index: *index, object, size: entry.size, proven: true });
     }
     Ok(sent)

@@ -1,7 +1,7 @@
 //! Sends every file of a plan that is not in the store yet: small ones many at a time, large ones in parts.
 
 use super::packs::PackSent;
-use super::{large, packs, resume, rsync, small};
+use super::{large, logs, packs, resume, rsync, small};
 use crate::lab::{Entry, Kind};
 use crate::ledger::FailureClass;
 use crate::manifest::{Manifest, Object};
@@ -117,6 +117,15 @@ pub async fn transfer(plan: &Plan) -> Result<(Vec<Sent>, Vec<PackSent>), UploadE
         notes.keep(&landed).await;
         sent.extend(landed);
     }
+    let missing = match site.packing.compresses_logs() {
+        false => missing,
+        true => {
+            let logs = logs::send(plan, &missing).await?;
+            let gone: HashSet<usize> = logs.iter().map(|sent| sent.index).collect();
+            sent.extend(logs);
+            missing.into_iter().filter(|(index, _)| !gone.contains(index)).collect()
+        }
+    };
     let is_large = |entry: &Entry| entry.kind == Kind::File && entry.size > site.store.single_put();
     let (large, small): (Vec<_>, Vec<_>) = missing.into_iter().partition(|(_, entry)| is_large(entry));
 
@@ -180,6 +189,7 @@ pub fn sent(index: usize, key: String, sha256: String, size: u64, ours: Option<S
         false => ours.is_some() && ours == theirs && held.size == size,
     };
     let proof = if proven { ours.unwrap_or_default() } else { String::from("read-back") };
-    let object = Object { key, sha256, size: None, etag: held.etag, version: held.version, proof };
+    let object =
+        Object { key, sha256, size: None, plain: None, etag: held.etag, version: held.version, proof };
     Sent { index, object, size, proven }
 }

@@ -21,6 +21,8 @@ pub struct Object {
     pub etag: String,
     /// Counts the writes of the store.
     pub generation: u64,
+    /// `Content-Encoding` and `Content-Type` of the write.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Object {
@@ -29,7 +31,7 @@ impl Object {
         let crc64 = crc_fast::checksum(Crc64Nvme, &bytes);
         let crc32c = if gcs { crc32c::crc32c(&bytes) } else { 0 };
         let etag = format!("\"{crc64:016x}{:016x}\"", bytes.len());
-        Object { size: bytes.len() as u64, bytes, crc64, crc32c, etag, generation }
+        Object { size: bytes.len() as u64, bytes, crc64, crc32c, etag, generation, headers: Vec::new() }
     }
 
     /// CRC64NVME as S3 writes it.
@@ -69,6 +71,6 @@ impl Upload {
         let crc32c = if gcs { crc32c::crc32c(&whole) } else { 0 };
         let etag = format!("\"{crc64:016x}-{}\"", self.parts.len());
         let bytes = Bytes::from(whole);
-        Object { bytes, size, crc64, crc32c, etag, generation }
+        Object { bytes, size, crc64, crc32c, etag, generation, headers: Vec::new() }
     }
 }

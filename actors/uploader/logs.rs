@@ -1,0 +1,135 @@
+//! Text logs, compressed on their way: an object of gzip with `Content-Encoding`, which a browser and `gsutil cat`
+//! show as the text that it is.
+//!
+//! A file whose beginning is no text, or that gzip does not make small enough for one request, goes as it is. The
+//! manifest has the SHA-256 of both, and says that the one is the gzip of the other.
+
+use super::transfer::{Sent, UploadError, sent};
+use crate::lab::{Entry, Kind, hex};
+use crate::planner::plan::Plan;
+use crate::site::Room;
+use crate::store::Store;
+use crate::tree::{JobDir, Snapshot};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::stream::{self, StreamExt};
+use sha2::{Digest as _, Sha256};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+/// Smaller files are not worth it, in bytes.
+const SMALLEST: u64 = 1 << 10;
+/// Larger ones would not fit, compressed, into one request.
+const LARGEST: u64 = 256 << 20;
+/// The most that one takes, compressed: what one request writes.
+const PACKED: usize = 8 << 20;
+/// So much of a file tells whether it is text.
+const BEGINNING: usize = 8 << 10;
+/// Bytes that are read at a time.
+const CHUNK: usize = 64 << 10;
+/// So many are compressed at once.
+const AT_ONCE: usize = 4;
+
+/// A file that was compressed.
+struct Packed {
+    body: Vec<u8>,
+    plain_sha256: String,
+}
+
+/// Sends those of these files that are text, compressed. Answers with them; the others are left.
+///
+/// # Errors
+/// The first [`UploadError`].
+pub async fn send(plan: &Plan, files: &[(usize, &Entry)]) -> Result<Vec<Sent>, UploadError> {
+    let fits = |(_, entry): &&(usize, &Entry)| {
+        entry.kind == Kind::File && (SMALLEST..=LARGEST).contains(&entry.size)
+    };
+    let candidates: Vec<usize> = files.iter().filter(fits).map(|(index, _)| *index).collect();
+    let mut flights = stream::iter(candidates.into_iter().map(|index| one(plan, index))).buffer_unordered(AT_ONCE);
+    let mut all = Vec::new();
+    while let Some(landed) = flights.next().await {
+        all.extend(landed?);
+    }
+    Ok(all)
+}
+
+async fn one(plan: &Plan, index: usize) -> Result<Option<Sent>, UploadError> {
+    let site = &plan.attempt.lane.site;
+    let Some(entry) = plan.snapshot.entries.get(index) else { return Ok(None) };
+    let most = usize::try_from(entry.size).unwrap_or(PACKED).min(PACKED);
+    let room: Option<Room> = site.memory.room(most).await;
+    let (dir, snapshot) = (plan.dir.clone(), plan.snapshot.clone());
+    let Some(packed) = tokio::task::spawn_blocking(move || pack(&dir, &snapshot, index)).await?? else {
+        return Ok(None);
+    };
+    let (key, store): (String, &Store) = (plan.key(entry), &site.store);
+    let (size, sha256) = (packed.body.len() as u64, hex(&Sha256::digest(&packed.body)));
+    let ours = store.checksum_of(&packed.body);
+    let held = store.put_text(&key, Bytes::from(packed.body)).await;
+    drop(room);
+    let held = held.map_err(|error| UploadError::store(entry, error))?;
+    site.watch.sent(entry.size);
+    site.watch.stored();
+    let mut sent = sent(index, key, sha256, size, ours, held);
+    sent.object.plain = Some(packed.plain_sha256);
+    Ok(Some(sent))
+}
+
+/// Compresses a file, if it is text and becomes small enough. It must be, before and after, what the snapshot saw.
+fn pack(dir: &Arc<JobDir>, snapshot: &Snapshot, index: usize) -> Result<Option<Packed>, UploadError> {
+    let Some(entry) = snapshot.entries.get(index) else { return Ok(None) };
+    let mut file = dir.open_file(entry).map_err(|error| UploadError::open(entry, error))?;
+    let failed = |error: io::Error| UploadError::Read(entry.path.to_string(), error);
+    let (mut plain, mut left, mut buffer) = (Sha256::new(), entry.size, vec![0; CHUNK]);
+    // Without a time in its head: the same file is the same object.
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    loop {
+        let count = file.read(&mut buffer).map_err(failed)?;
+        let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else { break };
+        if left == entry.size && !is_text(chunk) {
+            return Ok(None);
+        }
+        left = left.saturating_sub(count as u64);
+        plain.update(chunk);
+        encoder.write_all(chunk).map_err(failed)?;
+        if encoder.get_ref().len() > PACKED {
+            return Ok(None);
+        }
+    }
+    let body = encoder.finish().map_err(failed)?;
+    if left != 0 || !dir.unchanged(&file, entry) {
+        return Err(UploadError::Changed(format!("{} changed while it was read", entry.path)));
+    }
+    let small = body.len() <= PACKED && (body.len() as u64) < entry.size;
+    Ok(small.then(|| Packed { body, plain_sha256: hex(&plain.finalize()) }))
+}
+
+/// Does a file begin as text does: UTF-8 without control codes but those of terminals and lines?
+fn is_text(beginning: &[u8]) -> bool {
+    let beginning = beginning.get(..BEGINNING).unwrap_or(beginning);
+    let control = |byte: &u8| *byte < 0x20 && !b"\t\n\r\x08\x0b\x0c\x1b".contains(byte);
+    let valid = match std::str::from_utf8(beginning) {
+        Ok(_) => true,
+        // A character that is cut off at the end is no fault.
+        Err(error) => error.error_len().is_none(),
+    };
+    valid && !beginning.iter().any(|byte| control(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_told_from_what_is_none() {
+        for text in ["log\nline\r\n\ttab", "grün", "\x1b[31mred\x1b[0m"] {
+            assert!(is_text(text.as_bytes()), "{text:?}");
+        }
+        let cut = "ü".repeat(BEGINNING).into_bytes();
+        assert!(is_text(&cut) && is_text(&cut[..BEGINNING + 1]) && is_text(&cut[..7]));
+        for other in [&b"\x7fELF\x02\x01\x01\0"[..], b"PK\x03\x04", b"\x1f\x8b\x08", b"\xff\xfet\0e\0", b"\xc3\x28"] {
+            assert!(!is_text(other), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Text logs are small in the store, and text to whoever reads them there.
+
+use crate::bench::{Bench, gcs, hashes, s3};
+use stage::{Fault, Flavour, Server, What};
+use std::fs;
+use std::process::Command;
+
+/// A finished job with a long log, a binary of the same size, and a log that gzip makes no smaller.
+fn job(bench: &Bench, name: &str) {
+    let dir = bench.job(name);
+    let line = "11/20 22:59:01 INFO | autoserv| the device answered, ünd the test goes on\n";
+    fs::write(dir.join("debug/long.log"), line.repeat(200_000)).unwrap();
+    let noise: Vec<u8> = (0..3_000_000u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    fs::write(dir.join("core"), &noise).unwrap();
+    fs::write(dir.join("tiny.log"), "short\n").unwrap();
+    bench.finish(name);
+}
+
+/// What a reader gets who knows nothing of gzip, and one who does.
+fn read(server: &Server, key: &str, compressed: bool) -> Vec<u8> {
+    let mut curl = Command::new("curl");
+    curl.arg("--silent");
+    if compressed {
+        curl.arg("--compressed");
+    }
+    curl.arg(format!("{}/lab/{key}", server.url())).output().unwrap().stdout
+}
+
+#[test]
+fn logs_are_stored_small_and_read_as_text() {
+    for flavour in [Flavour::S3, Flavour::Gcs] {
+        let server = Server::start(flavour);
+        let store = if flavour == Flavour::S3 { s3(&server.url()) } else { gcs(&server.url()) };
+        let mut bench = Bench::with_store(&format!("{store}\ncompress = \"gzip\""));
+        job(&bench, "101-a");
+        let files = hashes(&bench.results().join("101-a"));
+        let log = fs::read(bench.results().join("101-a/debug/long.log")).unwrap();
+        bench.start();
+        bench.wait_until_gone("101-a");
+        let objects = server.objects();
+        assert!(objects["101-a/debug/long.log"].len() < log.len() / 20);
+        assert_eq!((objects["101-a/core"].len(), &objects["101-a/tiny.log"][..]), (3_000_000, &b"short\n"[..]));
+        assert!(read(&server, "101-a/debug/long.log", true) == log, "a browser does not see the text");
+        if flavour == Flavour::Gcs {
+            assert!(read(&server, "101-a/debug/long.log", false) == log, "`gsutil cat` does not see the text");
+        }
+        assert_eq!(bench.restored("101-a"), files);
+        assert!(bench.tell(&["verify", "--all", "--read-back"]).status.success());
+        // One damaged byte, and neither the audit nor the restore is content.
+        let mut damaged = objects["101-a/debug/long.log"].to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        server.mutate("101-a/debug/long.log", Some(&damaged));
+        assert!(!bench.tell(&["verify", "101-a"]).status.success());
+        let to = bench.path("damaged");
+        assert!(!bench.tell(&["restore", "101-a", "--to", to.to_str().unwrap()]).status.success());
+    }
+}
+
+#[test]
+fn a_compressed_log_that_the_store_damages_is_noticed_before_anything_is_deleted() {
+    let server = Server::start(Flavour::S3);
+    let fault = server.misbehave(Fault::new("PUT", "long.log", What::DamageSilently).times(1));
+    let mut bench = Bench::with_store(&format!("{}\ncompress = \"gzip\"", s3(&server.url())));
+    job(&bench, "101-a");
+    let files = hashes(&bench.results().join("101-a"));
+    bench.start();
+    bench.wait("it was damaged", || fault.fired() == 1);
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.restored("101-a"), files);
+}
+
+#[test]
+fn a_store_that_cannot_say_that_text_is_gzip_is_refused() {
+    let bench = Bench::with_store("url = \"file:///tmp/x\"\ncompress = \"gzip\"");
+    let said = String::from_utf8_lossy(&bench.tell(&["check"]).stderr).into_owned();
+    assert!(said.contains("would make text unreadable in this store"), "{said}");
+}
