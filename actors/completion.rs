@@ -16,6 +16,7 @@ use crate::holds::Hold;
 use crate::lab::{Incarnation, RelPath};
 use crate::lane::Lane;
 use crate::planner::PlanJob;
+use crate::queue::journal::Standing;
 use crate::scanner::FoundJob;
 use crate::shown::chain;
 use crate::tree::{JobDir, Limits, TreeError};
@@ -166,6 +167,16 @@ impl Completion {
             return Ok(None);
         }
         let incarnation = dir.incarnation().clone();
+        let (queues, lane) = (&self.lane.site.queues, &self.lane.settings.name);
+        match queues.admit(config::On::Completed, lane, hold.job(), &incarnation) {
+            // Results are safe first: what gave up keeps a job from being deleted, not from being stored.
+            Ok(Standing::Done | Standing::Dead) => {}
+            Ok(Standing::Waiting) => return Ok(None),
+            Err(error) => {
+                debug!(job = %hold.job(), error = %chain(&error), "not queued for post-processing yet");
+                return Ok(None);
+            }
+        }
         Ok(Some(CompleteJob { incarnation, finished_at, bytes: snapshot.bytes, hold }))
     }
 

@@ -99,6 +99,8 @@ fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<[Server; 2]> {
             .route("/pause", web::post().to(pause))
             .route("/resume", web::post().to(resume))
             .route("/quarantine/drop", web::post().to(forget))
+            .route("/queue/retry", web::post().to(queue_retry))
+            .route("/queue/drop", web::post().to(queue_drop))
             .configure(questions)
             .service(web::scope("/lab").configure(lab::routes));
         App::new().app_data(told.clone()).app_data(limit).service(orders).default_service(web::to(nothing))
@@ -123,6 +125,7 @@ fn questions(routes: &mut web::ServiceConfig) {
     routes
         .route("/status", web::get().to(status))
         .route("/jobs", web::get().to(jobs))
+        .route("/queue", web::get().to(queue))
         .route("/jobs/{hex}", web::get().to(job));
 }
 
@@ -241,6 +244,39 @@ async fn forget(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
     } else {
         Err("this job is not quarantined: see `dronekeeper quarantine ls`".to_owned())
     })
+}
+
+async fn queue(desk: web::Data<Desk>, which: web::Query<Which>) -> HttpResponse {
+    let state = which.into_inner().state;
+    let items = web::block(move || desk.site.queues.list(state.as_deref(), None)).await;
+    match items {
+        Ok(Ok(items)) => HttpResponse::Ok().json(items),
+        Ok(Err(error)) => answer::<()>(Err(error.to_string())),
+        Err(error) => answer::<()>(Err(error.to_string())),
+    }
+}
+
+async fn queue_retry(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
+    decide(body, move |jobs| desk.site.queues.retry(jobs.as_deref())).await
+}
+
+async fn queue_drop(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
+    decide(body, move |jobs| desk.site.queues.forget(&jobs.unwrap_or_default())).await
+}
+
+/// Does what a person says of some items; none that it concerns is an error.
+async fn decide(
+    body: web::Json<Jobs>,
+    work: impl FnOnce(Option<Vec<RelPath>>) -> Result<usize, crate::ledger::LedgerError> + Send + 'static,
+) -> HttpResponse {
+    let jobs = body.jobs.as_ref().map(|jobs| jobs.iter().filter_map(|job| path(job)).collect::<Vec<_>>());
+    match web::block(move || work(jobs)).await {
+        Ok(Ok(0)) => {
+            answer::<()>(Err("no item of these waits or gave up: see `dronekeeper queue list`".into()))
+        }
+        Ok(done) => answer(done.map_err(|error| error.to_string())),
+        Err(error) => answer::<()>(Err(error.to_string())),
+    }
 }
 
 fn path(hex: &str) -> Option<RelPath> {

@@ -16,6 +16,7 @@
 //! - `ledger` what was tried and what came of it; a memory, never the authority
 //! - `mailer` tells on-call of trouble, and that it is over
 //! - `notifier` tells other programs of offloaded jobs
+//! - `queue` post-processing from durable queues
 //! - `console` the control socket and the admin address
 //!
 //! What they share:
@@ -30,6 +31,7 @@
 //! - `site`, `lane` what the stages work on; `holds` who has which job in hand
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
 //! - `outlet` how the sending of mail and notifications goes
+//! - `group` child processes and all that they started
 //! - `shown` text from outside, made safe to show
 //! - `audit` verify and restore: the store against its manifests
 
@@ -39,6 +41,7 @@ pub mod audit;
 pub mod completion;
 pub mod console;
 pub mod disk;
+pub mod group;
 pub mod heartbeat;
 pub mod holds;
 pub mod hub;
@@ -56,6 +59,7 @@ pub mod packing;
 pub mod planner;
 pub mod progress;
 pub mod pruner;
+pub mod queue;
 pub mod roster;
 pub mod routes;
 pub mod scanner;

@@ -50,6 +50,8 @@ pub enum Pruned {
     Unrecorded,
     /// Left until a person allows more deletions.
     OverBudget,
+    /// Left until post-processing has succeeded.
+    Unprocessed,
     /// Left: the drone deletes nothing.
     Shadow,
 }
@@ -131,6 +133,26 @@ impl PruneError {
     }
 }
 
+/// Has everything run on the job that must come before its deletion? What must come after the upload is queued here.
+async fn processed(proof: &Proof) -> bool {
+    let (lane, job, incarnation) =
+        (proof.attempt().lane.clone(), proof.job().clone(), proof.attempt().incarnation.clone());
+    let site = lane.site.clone();
+    let ask = move || {
+        let name = &lane.settings.name;
+        lane.site.queues.admit(config::On::Offloaded, name, &job, &incarnation)?;
+        lane.site.queues.allow_prune(name, &job, &incarnation)
+    };
+    match site.io.spawn_blocking(ask).await {
+        Ok(Ok(processed)) => processed,
+        Ok(Err(error)) => {
+            debug!(job = %proof.job(), error = %chain(&error), "kept: the queues cannot be asked");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
 /// Deletes the job's directory if the store, asked now, still proves it and nothing has changed since.
 ///
 /// # Errors
@@ -145,6 +167,9 @@ pub async fn prune(proof: &Proof) -> Result<Pruned, PruneError> {
     };
     if let Some(wait) = lane.settings.delete_after.checked_sub(dwell).filter(|wait| !wait.is_zero()) {
         return Ok(Pruned::TooYoung(wait));
+    }
+    if !processed(proof).await {
+        return Ok(Pruned::Unprocessed);
     }
     if !budget::allows(&lane.site).await {
         return Ok(Pruned::OverBudget);

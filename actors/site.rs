@@ -8,6 +8,7 @@ use crate::inquirer::inquiries::Inquiries;
 use crate::ledger::{Ledger, LedgerError};
 use crate::packing::Packing;
 use crate::progress::Watch;
+use crate::queue::journal::Queues;
 use crate::roster::Roster;
 use crate::routes::Routes;
 use crate::store::Store;
@@ -73,6 +74,10 @@ pub struct Site {
     pub standing: Standing,
     /// The jobs and hosts that the hub gave.
     pub roster: Roster,
+    /// The jobs that wait for post-processing.
+    pub queues: Queues,
+    /// Where the output of commands on offloaded jobs is kept.
+    pub output_dir: std::path::PathBuf,
     /// The jobs that the hub is asked about.
     pub inquiries: Inquiries,
     /// What goes into packs.

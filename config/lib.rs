@@ -3,7 +3,7 @@
 //! - `process` who the machine is, its log, how it is asked, how it restarts and ends
 //! - `results` what is offloaded, in which lanes, within which limits
 //! - `store` where it goes
-//! - `routes` what goes elsewhere too
+//! - `routes` what goes elsewhere too; `queue` what is run on each job
 //! - `central` the hub's own settings
 //! - `hub` who knows the jobs; `mail` who is told of trouble; `notify` what is told of offloaded jobs
 //! - `units` durations, sizes, rates, secrets
@@ -21,6 +21,7 @@ mod load;
 mod mail;
 mod notify;
 mod process;
+mod queue;
 mod report;
 mod results;
 mod routes;
@@ -37,6 +38,7 @@ pub use load::{Loaded, VARIABLE, environment, load, load_hub, parse, parse_hub};
 pub use mail::Mail;
 pub use notify::{Notify, NotifyKind};
 pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
+pub use queue::{On, Queue};
 pub use report::ConfigError;
 pub use results::{Attempts, Completion, DELETE_ONLY, Disk, Lane, Limits, Order, Results};
 pub use routes::{Key, Patterns, Piece, Route, RouteCompress};
@@ -65,6 +67,8 @@ pub struct Config {
     pub lanes: Vec<Lane>,
     #[serde(rename = "route")]
     pub routes: Vec<Route>,
+    #[serde(rename = "queue")]
+    pub queues: Vec<Queue>,
     pub disk: Disk,
     pub limits: Limits,
     pub hub: Hub,
@@ -84,6 +88,7 @@ impl Default for Config {
             store: Store::default(),
             lanes: Lane::usual(),
             routes: Vec::new(),
+            queues: Vec::new(),
             disk: Disk::default(),
             limits: Limits::default(),
             hub: Hub::default(),
@@ -136,6 +141,20 @@ impl Config {
             ],
         ),
         ("route", &["match", "url", "key", "compress", "options", "when"]),
+        (
+            "queue",
+            &[
+                "name",
+                "workers",
+                "timeout",
+                "command",
+                "on",
+                "must_precede_prune",
+                "attempts",
+                "lanes",
+                "output",
+            ],
+        ),
         ("disk", &["high", "low", "pressure_workers"]),
         ("limits", &["deletions_per_hour", "hub_requests_per_second"]),
         ("hub", &["url", "heartbeat", "timeout", "token", "token_file", "ca_file"]),
@@ -144,5 +163,5 @@ impl Config {
         ("shutdown", &["deadline"]),
     ];
     /// Sections that the contract names and this version does not have.
-    pub(crate) const LATER: &[&str] = &["containers", "queue"];
+    pub(crate) const LATER: &[&str] = &["containers"];
 }

@@ -198,7 +198,7 @@ fn overlay(shape: &Shape, table: &mut toml::Table, name: &str, value: &str) -> R
     let (Some(section), Some(key)) = (parts.next(), parts.next()) else {
         return complain("its form is DRONEKEEPER__SECTION__KEY");
     };
-    if ["lane", "route", "notify"].contains(&section) {
+    if ["lane", "route", "queue", "notify"].contains(&section) {
         return complain("lists of sections are set in the file only");
     }
     let Some((_, keys)) = shape.keys.iter().find(|(known, _)| *known == section) else {

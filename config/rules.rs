@@ -1,7 +1,7 @@
 //! What no type can say: settings that contradict each other, or that would endanger results.
 
 use crate::report::Complaint;
-use crate::{Compress, Config, Lane, Layout, hub, mail, notify, routes};
+use crate::{Compress, Config, Lane, Layout, hub, mail, notify, queue, routes};
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use url::Url;
@@ -18,6 +18,8 @@ pub fn judge(config: &Config) -> Vec<Complaint> {
     mail::judge(&config.mail, &mut complaints);
     routes::judge(&config.routes, &mut complaints);
     notify::judge(&config.notify, &mut complaints);
+    let names: Vec<&str> = config.lanes.iter().map(|lane| lane.name.as_str()).collect();
+    queue::judge(&config.queues, &names, &mut complaints);
     if config.drone.name.is_empty() || config.drone.name.chars().any(char::is_control) {
         complaints.push(Complaint::key("drone.name", "is empty or not printable", "name the machine"));
     }
@@ -132,7 +134,11 @@ fn store(config: &Config, complaints: &mut Vec<Complaint>) {
         }
         (Layout::Files, Compress::Gzip) if ["file", "http", "https", "rsync"].contains(&scheme) => {
             let help = "only s3://, gs:// and az:// say that an object is gzip; `layout = \"packed\"` works everywhere";
-            complaints.push(Complaint::key("store.compress", "would make text unreadable in this store", help));
+            complaints.push(Complaint::key(
+                "store.compress",
+                "would make text unreadable in this store",
+                help,
+            ));
         }
         _ => {}
     }

@@ -38,7 +38,7 @@ fn the_list_of_keys_is_that_of_the_types() {
     // Every key must be taken by its section: a value of a wrong type is complained of as such.
     for (section, keys) in Config::KEYS {
         for key in *keys {
-            let is_list = ["lane", "route", "notify"].contains(section);
+            let is_list = ["lane", "route", "queue", "notify"].contains(section);
             let header = if is_list { format!("[[{section}]]") } else { format!("[{section}]") };
             let said = complaint(&format!("{header}\n{key} = [[]]"));
             assert!(!said.contains("unknown"), "{section}.{key}: {said}");

@@ -14,7 +14,7 @@ pub mod store;
 use crate::status::Status;
 use crate::{demo, life, logging, say};
 use actors::lab::RelPath;
-use args::{Args, Command, QuarantineCommand};
+use args::{Args, Command, QuarantineCommand, QueueCommand};
 use clap::{CommandFactory, Parser};
 use client::Client;
 use config::{Config, LogFormat};
@@ -108,6 +108,7 @@ fn told(config: &Config, command: Command) -> Status {
         Command::Pause { lane, time, reason } => jobs::pause(&client, lane, time.map(Into::into), reason),
         Command::Resume { lane } => jobs::resume(&client, lane),
         Command::Drain => jobs::pause(&client, None, None, Some("drained by hand".into())),
+        Command::Queue { command } => queue(&client, &named, command),
         Command::Quarantine { command } => match command {
             QuarantineCommand::Ls => show::jobs(&client, Some("quarantined"), None, false),
             QuarantineCommand::Show { dir } => show::job(&client, config, &dir),
@@ -121,6 +122,29 @@ fn told(config: &Config, command: Command) -> Status {
             },
         },
         _ => Status::Failed,
+    }
+}
+
+fn queue(
+    client: &Client,
+    named: &impl Fn(&[std::path::PathBuf]) -> Result<Vec<String>, Status>,
+    command: QueueCommand,
+) -> Status {
+    match command {
+        QueueCommand::List { state, json } => show::queue(client, state.as_deref(), None, json),
+        QueueCommand::Show { dir } => match named(&[dir]) {
+            Ok(jobs) => show::queue(client, None, jobs.first().map(String::as_str), false),
+            Err(status) => status,
+        },
+        QueueCommand::Retry { all: true, .. } => jobs::queue(client, "queue/retry", None),
+        QueueCommand::Retry { dirs, .. } => match named(&dirs) {
+            Ok(jobs) => jobs::queue(client, "queue/retry", Some(jobs)),
+            Err(status) => status,
+        },
+        QueueCommand::Drop { dirs } => match named(&dirs) {
+            Ok(jobs) => jobs::queue(client, "queue/drop", Some(jobs)),
+            Err(status) => status,
+        },
     }
 }
 

@@ -7,6 +7,7 @@
 //! |- mailer             worker         tells on-call of trouble, if there is a mail server
 //! |- heartbeat          worker         fetches jobs from the hub, reports finished ones, if there is a hub
 //! |- notifier           worker         tells other programs of offloaded jobs, if there are any
+//! |- postprocess        one_for_one    a worker for each queue
 //! `- offload            rest_for_one   escalates
 //!    |- ledger          worker         if it dies, all below reopen
 //!    |- janitor         worker         ends what crashes left behind
@@ -30,6 +31,7 @@ use actors::mailer::Mailer;
 use actors::notifier::Notifier;
 use actors::planner::Planner;
 use actors::pruner::Pruner;
+use actors::queue::Queue;
 use actors::scanner::Scanner;
 use actors::tree::Patterns;
 use actors::uploader::Uploader;
@@ -43,7 +45,7 @@ pub fn tree(house: &Arc<House>) -> ChildSpec {
     ChildSpec::supervisor("root", house.levels().root, move || {
         let above =
             [Some(console(&built)), Some(disk(&built)), mailer(&built), notifier(&built), heartbeat(&built)];
-        above.into_iter().flatten().chain([offload(&built)]).collect()
+        above.into_iter().flatten().chain([queues(&built), offload(&built)]).collect()
     })
 }
 
@@ -109,6 +111,21 @@ fn notifier(house: &Arc<House>) -> Option<ChildSpec> {
     let (site, sinks, outlet) = (house.site.clone(), house.sinks.clone(), house.desk.notify.clone()?);
     let make = move |_| Notifier::new(site.clone(), sinks.clone(), outlet.clone());
     Some(house.worker(ChildSpec::worker("notifier", &ChildRef::vacant(), make)))
+}
+
+fn queues(house: &Arc<House>) -> ChildSpec {
+    let (policy, built) = (house.levels().lanes, house.clone());
+    let children = move || {
+        let queue = |settings: &config::Queue| {
+            let (site, own) = (built.site.clone(), settings.clone());
+            let make = move |_| Queue::new(site.clone(), own.clone());
+            let spec = ChildSpec::worker(settings.name.clone(), &ChildRef::vacant(), make);
+            // What runs may end within the time that a stop has.
+            built.worker(spec).stop_within(built.config.shutdown.deadline)
+        };
+        built.config.queues.iter().map(queue).collect()
+    };
+    house.branch(ChildSpec::supervisor("postprocess", policy, children))
 }
 
 fn lanes(house: &Arc<House>) -> ChildSpec {

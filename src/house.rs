@@ -14,6 +14,7 @@ use actors::notifier::Sink;
 use actors::outlet::Outlet;
 use actors::packing::Packing;
 use actors::progress::Watch;
+use actors::queue::journal::Queues;
 use actors::roster::Roster;
 use actors::routes::{RouteError, Routes};
 use actors::shown::chain;
@@ -98,7 +99,7 @@ impl House {
     pub fn open(config: &Config, root: &Path, watch: Arc<dyn Watch>) -> Result<Arc<Self>, HouseError> {
         let state_dir =
             std::path::absolute(&config.drone.state_dir).unwrap_or_else(|_| config.drone.state_dir.clone());
-        let lock = lock(&state_dir)?;
+        let (lock, boot) = (lock(&state_dir)?, Uuid::new_v4());
         let root = Arc::new(Root::open(root)?);
         let trash = Arc::new(Trash::open(&root)?);
         let io = runtime().map_err(|error| HouseError::Settings(format!("cannot start threads: {error}")))?;
@@ -126,6 +127,8 @@ impl House {
             hub_trouble: HubTrouble::default(),
             standing: Standing::default(),
             roster: Roster::new(&state_dir),
+            queues: Queues::new(&state_dir, config.queues.clone(), boot),
+            output_dir: state_dir.join("queue-output"),
             inquiries: Inquiries::default(),
             packing: Packing::of(&config.store),
             disk: Disk::default(),
@@ -155,7 +158,7 @@ impl House {
             site,
             lanes,
             patterns,
-            boot: Uuid::new_v4(),
+            boot,
             hub,
             sinks,
             desk,

@@ -103,6 +103,9 @@ async fn one(lane: &Arc<Lane>, job: &RelPath, keep: bool) -> Outcome {
         Ok(Pruned::Changed(what)) => Outcome::Kept(format!("it changed: {what}")),
         Ok(Pruned::TooYoung(wait)) => Outcome::Kept(format!("`delete_after` has {wait:.0?} to run")),
         Ok(Pruned::OverBudget) => Outcome::Kept("pruning is held: see `dronekeeper status`".into()),
+        Ok(Pruned::Unprocessed) => {
+            Outcome::Kept("post-processing comes first: see `dronekeeper queue list`".into())
+        }
         Ok(Pruned::Shadow) => Outcome::Kept("`drone.mode` is shadow: nothing is deleted".into()),
         Ok(Pruned::Unrecorded) => Outcome::Kept("the ledger could not be written".into()),
         Err(error) => Outcome::Kept(actors::shown::chain(&error)),

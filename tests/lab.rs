@@ -43,6 +43,8 @@ mod notify;
 mod offload;
 #[path = "lab/packing.rs"]
 mod packing;
+#[path = "lab/queue.rs"]
+mod queue;
 #[path = "lab/resume.rs"]
 mod resume;
 #[path = "lab/routes.rs"]

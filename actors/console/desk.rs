@@ -96,6 +96,13 @@ impl Desk {
                 problem("roster", text, "what the hub sent, or refused, is set aside: mend it there");
             }
         }
+        let dead = site.queues.list(Some("dead"), None).unwrap_or_default();
+        if let [first, others @ ..] = &dead[..] {
+            let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+            let why = Shown::text(first.error.as_deref().unwrap_or("no error was kept")).to_string();
+            let text = format!("post-processing gave up: {} in {}{more}: {why}", first.job, first.queue);
+            problem("queue", text, "dronekeeper queue list; then queue retry or queue drop");
+        }
         let orphans: Vec<Asked> = site.inquiries.asked().into_iter().filter(|asked| asked.orphan).collect();
         if let Some(oldest) = orphans.first() {
             let (count, since) = (orphans.len(), rfc3339(oldest.since));

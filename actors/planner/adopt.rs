@@ -110,5 +110,8 @@ async fn compare(
         },
     };
     let sha256 = hex(&sha256.0);
-    Ok(Some((path, Object { key, sha256, size: None, plain: None, etag: held.etag, version: held.version, proof })))
+    Ok(Some((
+        path,
+        Object { key, sha256, size: None, plain: None, etag: held.etag, version: held.version, proof },
+    )))
 }

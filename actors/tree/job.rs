@@ -4,10 +4,10 @@ use super::walk::{self, Limits, Snapshot};
 use super::{TreeError, stat};
 use crate::lab::{Entry, Incarnation, Kind, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 /// The most that a marker file may hold, in bytes.
 const MARKER: u64 = 4096;
@@ -126,6 +126,26 @@ impl JobDir {
         let mut text = Vec::new();
         file.take(at_most).read_to_end(&mut text).map_err(failed)?;
         Ok(Some(text))
+    }
+}
+
+impl JobDir {
+    /// Adds a file of ours directly below, whole; one that is there already is left as it is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn add_file(&self, name: &[u8], bytes: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        match rustix::fs::openat(&self.fd, name, flags, mode) {
+            Ok(fd) => {
+                let mut file = File::from(fd);
+                file.write_all(bytes)?;
+                file.sync_all()
+            }
+            Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -46,7 +46,8 @@ pub async fn send(plan: &Plan, files: &[(usize, &Entry)]) -> Result<Vec<Sent>, U
         entry.kind == Kind::File && (SMALLEST..=LARGEST).contains(&entry.size)
     };
     let candidates: Vec<usize> = files.iter().filter(fits).map(|(index, _)| *index).collect();
-    let mut flights = stream::iter(candidates.into_iter().map(|index| one(plan, index))).buffer_unordered(AT_ONCE);
+    let mut flights =
+        stream::iter(candidates.into_iter().map(|index| one(plan, index))).buffer_unordered(AT_ONCE);
     let mut all = Vec::new();
     while let Some(landed) = flights.next().await {
         all.extend(landed?);
@@ -128,7 +129,9 @@ mod tests {
         }
         let cut = "ü".repeat(BEGINNING).into_bytes();
         assert!(is_text(&cut) && is_text(&cut[..BEGINNING + 1]) && is_text(&cut[..7]));
-        for other in [&b"\x7fELF\x02\x01\x01\0"[..], b"PK\x03\x04", b"\x1f\x8b\x08", b"\xff\xfet\0e\0", b"\xc3\x28"] {
+        for other in
+            [&b"\x7fELF\x02\x01\x01\0"[..], b"PK\x03\x04", b"\x1f\x8b\x08", b"\xff\xfet\0e\0", b"\xc3\x28"]
+        {
             assert!(!is_text(other), "{other:?}");
         }
     }

@@ -142,6 +142,11 @@ pub enum Command {
         #[command(subcommand)]
         command: QuarantineCommand,
     },
+    /// Post-processing: what waits, runs, is done, or gave up
+    Queue {
+        #[command(subcommand)]
+        command: QueueCommand,
+    },
     /// Compare jobs in the store with their manifests
     Verify {
         #[arg(required_unless_present = "all")]
@@ -256,6 +261,35 @@ pub enum CtlCommand {
 pub enum JobsCommand {
     /// One job: where it stands, what comes next, each attempt with its error
     Show { dir: PathBuf },
+}
+
+/// What to do with items of the queues.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum QueueCommand {
+    /// List them
+    List {
+        /// Only items that are queued, running, done, dead or dropped
+        #[arg(long)]
+        state: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// One job's items, with the last error
+    Show { dir: PathBuf },
+    /// Run what gave up again, from the first attempt
+    Retry {
+        #[arg(required_unless_present = "all")]
+        dirs: Vec<PathBuf>,
+        /// Everything that gave up
+        #[arg(long, conflicts_with = "dirs")]
+        all: bool,
+    },
+    /// A person's decision: these jobs need not be processed, and may be deleted once they are in the store
+    Drop {
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+    },
 }
 
 /// What to do with quarantined directories.

@@ -59,6 +59,11 @@ pub fn forget(client: &Client, jobs: Vec<String>) -> Status {
     })
 }
 
+/// Makes items of the queues due again, or drops them; `None` all that gave up.
+pub fn queue(client: &Client, what: &str, jobs: Option<Vec<String>>) -> Status {
+    answered(client.post(what, json!({ "jobs": jobs })), |done| format!("{done} items"))
+}
+
 fn answered(answer: Result<Value, NoAnswer>, words: impl Fn(&Value) -> String) -> Status {
     match answer {
         Ok(answer) => {

@@ -5,7 +5,9 @@ use super::job_of;
 use crate::say;
 use crate::status::Status as Exit;
 use actors::console::status::{JobHistory, JobStatus, Status};
-use actors::lab::hex;
+use actors::lab::{RelPath, hex, unhex};
+use actors::queue::journal::ItemView;
+use actors::shown::Shown;
 use config::{ByteCount, Config};
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -36,6 +38,31 @@ pub fn jobs(client: &Client, state: Option<&str>, lane: Option<&str>, json: bool
     match serde_json::to_string_pretty(&jobs) {
         Ok(text) if json => say::line(text),
         _ => say::text(table(&jobs)),
+    }
+    Exit::Ok
+}
+
+/// Lists the items of the queues; with `job`, the hex of a path, only that one's, whole.
+pub fn queue(client: &Client, state: Option<&str>, job: Option<&str>, json: bool) -> Exit {
+    let which: Vec<(&str, &str)> = state.map(|state| ("state", state)).into_iter().collect();
+    let mut items: Vec<ItemView> = match client.get("queue", &which) {
+        Ok(items) => items,
+        Err(NoAnswer(exit)) => return exit,
+    };
+    if let Some(job) = job.and_then(unhex).and_then(|job| RelPath::new(job).ok()) {
+        items.retain(|item| item.job == job.to_string());
+    }
+    if json {
+        say::line(serde_json::to_string_pretty(&items).unwrap_or_default());
+        return Exit::Ok;
+    }
+    for item in &items {
+        let error = item.error.as_deref().map_or(String::new(), |error| format!("  {}", Shown::text(error)));
+        let (queue, job) = (Shown::text(&item.queue), &item.job);
+        say::line(format_args!("{queue:<14} {:<8} {:>2} failed  {job}{error}", item.state, item.attempts));
+    }
+    if items.is_empty() {
+        say::line("no items");
     }
     Exit::Ok
 }

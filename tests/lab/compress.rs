@@ -10,7 +10,8 @@ fn job(bench: &Bench, name: &str) {
     let dir = bench.job(name);
     let line = "11/20 22:59:01 INFO | autoserv| the device answered, ünd the test goes on\n";
     fs::write(dir.join("debug/long.log"), line.repeat(200_000)).unwrap();
-    let noise: Vec<u8> = (0..3_000_000u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let noise: Vec<u8> =
+        (0..3_000_000u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     fs::write(dir.join("core"), &noise).unwrap();
     fs::write(dir.join("tiny.log"), "short\n").unwrap();
     bench.finish(name);
@@ -39,10 +40,16 @@ fn logs_are_stored_small_and_read_as_text() {
         bench.wait_until_gone("101-a");
         let objects = server.objects();
         assert!(objects["101-a/debug/long.log"].len() < log.len() / 20);
-        assert_eq!((objects["101-a/core"].len(), &objects["101-a/tiny.log"][..]), (3_000_000, &b"short\n"[..]));
+        assert_eq!(
+            (objects["101-a/core"].len(), &objects["101-a/tiny.log"][..]),
+            (3_000_000, &b"short\n"[..])
+        );
         assert!(read(&server, "101-a/debug/long.log", true) == log, "a browser does not see the text");
         if flavour == Flavour::Gcs {
-            assert!(read(&server, "101-a/debug/long.log", false) == log, "`gsutil cat` does not see the text");
+            assert!(
+                read(&server, "101-a/debug/long.log", false) == log,
+                "`gsutil cat` does not see the text"
+            );
         }
         assert_eq!(bench.restored("101-a"), files);
         assert!(bench.tell(&["verify", "--all", "--read-back"]).status.success());

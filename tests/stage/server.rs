@@ -290,13 +290,15 @@ fn put(shared: &Shared, key: String, headers: &HeaderMap, body: &Bytes, fault: O
     if !is_what_it_says(shared, headers, &sent) {
         return error(StatusCode::BAD_REQUEST, "BadDigest");
     }
-    let kept = ["content-encoding", "content-type"].iter().filter_map(|name| {
-        Some((*name, headers.get(*name)?.to_str().unwrap().to_owned()))
-    });
+    let kept = ["content-encoding", "content-type"]
+        .iter()
+        .filter_map(|name| Some((*name, headers.get(*name)?.to_str().unwrap().to_owned())));
     let sent = Object { headers: kept.collect(), ..sent };
     let there = match fault {
         None => sent.clone(),
-        fault => Object { headers: sent.headers.clone(), ..Object::of(stored(body, fault), gcs, state.writes) },
+        fault => {
+            Object { headers: sent.headers.clone(), ..Object::of(stored(body, fault), gcs, state.writes) }
+        }
     };
     let said = if fault == Some(&What::Damage) { there.clone() } else { sent };
     if fault != Some(&What::Lose) {
@@ -365,14 +367,16 @@ fn complete(shared: &Shared, query: &HashMap<String, String>, fault: Option<&Wha
 fn get(shared: &Shared, key: &str, head: bool, headers: &HeaderMap) -> Answer {
     let state = shared.state.lock().unwrap();
     let Some(object) = state.objects.get(key) else { return error(StatusCode::NOT_FOUND, "NoSuchKey") };
-    let takes_gzip = headers.get("accept-encoding").is_some_and(|takes| takes.to_str().unwrap().contains("gzip"));
+    let takes_gzip =
+        headers.get("accept-encoding").is_some_and(|takes| takes.to_str().unwrap().contains("gzip"));
     let is_gzip = object.headers.iter().any(|(name, value)| *name == "content-encoding" && value == "gzip");
     let body = match head {
         true => Bytes::new(),
         // As Google does, for readers who cannot: https://cloud.google.com/storage/docs/transcoding
         false if is_gzip && !takes_gzip && shared.flavour == Flavour::Gcs => {
             let mut plain = Vec::new();
-            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&object.bytes[..]), &mut plain).unwrap();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&object.bytes[..]), &mut plain)
+                .unwrap();
             Bytes::from(plain)
         }
         false => object.bytes.clone(),

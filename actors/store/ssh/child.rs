@@ -1,14 +1,14 @@
 //! Children in process groups of their own: whoever ends one ends all that it started.
 
 use super::SshError;
+use crate::group::Group;
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The most of a child's words that are kept, in bytes.
@@ -21,8 +21,6 @@ const PIECE: usize = 256 << 10;
 const LINE: u64 = 64;
 /// After a child has ended, what it said last is waited for so long.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// After a TERM, a process group has so long.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// What a command did.
 #[derive(Debug)]
@@ -154,31 +152,5 @@ async fn hear(mut stderr: ChildStderr, words: Arc<Words>) {
         let mut words = words.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = WORDS.saturating_sub(words.len());
         words.extend(chunk.get(..read).unwrap_or_default().iter().take(room));
-    }
-}
-
-/// A child and all that it started, ended with this value: TERM, and KILL for what is left.
-struct Group {
-    child: Child,
-    pid: Option<Pid>,
-    ended: bool,
-}
-
-impl Group {
-    fn of(child: Child) -> Self {
-        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Group { child, pid, ended: false }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let Some(group) = self.pid.filter(|_| !self.ended) else { return };
-        let _ = kill_process_group(group, Signal::TERM);
-        // Not on the runtime: it may be ending too.
-        std::thread::spawn(move || {
-            std::thread::sleep(GRACE);
-            let _ = kill_process_group(group, Signal::KILL);
-        });
     }
 }
