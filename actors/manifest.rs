@@ -331,6 +331,7 @@ mod tests {
             key: "p/1-a/x".into(),
             sha256: Digest::of(b"x").to_string(),
             size: None,
+            plain: None,
             etag: None,
             version: None,
             proof: "read-back".into(),

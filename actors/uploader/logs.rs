@@ -115,7 +115,7 @@ fn is_text(beginning: &[u8]) -> bool {
         // A character that is cut off at the end is no fault.
         Err(error) => error.error_len().is_none(),
     };
-    valid && !beginning.iter().any(|byte| control(byte))
+    valid && !beginning.iter().any(control)
 }
 
 #[cfg(test)]
