@@ -99,6 +99,9 @@ fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<[Server; 2]> {
             .route("/pause", web::post().to(pause))
             .route("/resume", web::post().to(resume))
             .route("/quarantine/drop", web::post().to(forget))
+            .route("/containers/drain", web::post().to(containers_drain))
+            .route("/containers/resume", web::post().to(containers_resume))
+            .route("/reboot", web::post().to(reboot))
             .route("/queue/retry", web::post().to(queue_retry))
             .route("/queue/drop", web::post().to(queue_drop))
             .configure(questions)
@@ -244,6 +247,30 @@ async fn forget(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpResponse {
     } else {
         Err("this job is not quarantined: see `dronekeeper quarantine ls`".to_owned())
     })
+}
+
+/// A container, or all.
+#[derive(Debug, Deserialize)]
+struct Container {
+    name: Option<String>,
+}
+
+async fn containers_drain(desk: web::Data<Desk>, body: web::Json<Container>) -> HttpResponse {
+    drain(&desk, body.into_inner().name, true)
+}
+
+async fn containers_resume(desk: web::Data<Desk>, body: web::Json<Container>) -> HttpResponse {
+    drain(&desk, body.into_inner().name, false)
+}
+
+fn drain(desk: &Desk, name: Option<String>, drain: bool) -> HttpResponse {
+    desk.site.containers.drain(name, drain);
+    answer(Ok(drain))
+}
+
+async fn reboot(desk: web::Data<Desk>) -> HttpResponse {
+    desk.site.containers.ask_for_reboot();
+    answer(Ok(true))
 }
 
 async fn queue(desk: web::Data<Desk>, which: web::Query<Which>) -> HttpResponse {

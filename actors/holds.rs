@@ -18,6 +18,11 @@ impl Holds {
         self.set().insert(job.clone()).then(|| Hold { job: job.clone(), holds: self.clone() })
     }
 
+    /// How many jobs are in hand.
+    pub fn count(&self) -> usize {
+        self.set().len()
+    }
+
     /// Is the job in anybody's hand?
     pub fn held(&self, job: &RelPath) -> bool {
         self.set().contains(job)

@@ -16,6 +16,7 @@
 //! - `ledger` what was tried and what came of it; a memory, never the authority
 //! - `mailer` tells on-call of trouble, and that it is over
 //! - `notifier` tells other programs of offloaded jobs
+//! - `launcher` the right number of healthy test containers
 //! - `queue` post-processing from durable queues
 //! - `console` the control socket and the admin address
 //!
@@ -49,6 +50,7 @@ pub mod inquirer;
 pub mod janitor;
 pub mod lab;
 pub mod lane;
+pub mod launcher;
 pub mod ledger;
 pub mod link;
 pub mod mailer;

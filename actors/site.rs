@@ -74,6 +74,8 @@ pub struct Site {
     pub standing: Standing,
     /// The jobs and hosts that the hub gave.
     pub roster: Roster,
+    /// How the test containers stand.
+    pub containers: crate::launcher::standing::Standing,
     /// The jobs that wait for post-processing.
     pub queues: Queues,
     /// Where the output of commands on offloaded jobs is kept.

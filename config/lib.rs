@@ -3,6 +3,7 @@
 //! - `process` who the machine is, its log, how it is asked, how it restarts and ends
 //! - `results` what is offloaded, in which lanes, within which limits
 //! - `store` where it goes
+//! - `containers` the test containers
 //! - `routes` what goes elsewhere too; `queue` what is run on each job
 //! - `central` the hub's own settings
 //! - `hub` who knows the jobs; `mail` who is told of trouble; `notify` what is told of offloaded jobs
@@ -15,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod central;
+mod containers;
 mod hub;
 mod import;
 mod load;
@@ -32,6 +34,7 @@ mod tests;
 mod units;
 
 pub use central::{Central, HubConfig};
+pub use containers::Containers;
 pub use hub::Hub;
 pub use import::{Fate, Imported, IniError, Left, import};
 pub use load::{Loaded, VARIABLE, environment, load, load_hub, parse, parse_hub};
@@ -69,6 +72,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     #[serde(rename = "queue")]
     pub queues: Vec<Queue>,
+    pub containers: Containers,
     pub disk: Disk,
     pub limits: Limits,
     pub hub: Hub,
@@ -89,6 +93,7 @@ impl Default for Config {
             lanes: Lane::usual(),
             routes: Vec::new(),
             queues: Vec::new(),
+            containers: Containers::default(),
             disk: Disk::default(),
             limits: Limits::default(),
             hub: Hub::default(),
@@ -155,6 +160,34 @@ impl Config {
                 "output",
             ],
         ),
+        (
+            "containers",
+            &[
+                "engine",
+                "image",
+                "count",
+                "name_prefix",
+                "max_uptime",
+                "host_max_uptime",
+                "stop_file",
+                "container_stop_file",
+                "reboot_file",
+                "pid_lock",
+                "stop_timeout",
+                "reboot_command",
+                "reboot_grace",
+                "reboot_interval",
+                "volumes",
+                "env",
+                "command",
+                "devices",
+                "cpus",
+                "memory",
+                "pids",
+                "lock",
+                "registry_auth_file",
+            ],
+        ),
         ("disk", &["high", "low", "pressure_workers"]),
         ("limits", &["deletions_per_hour", "hub_requests_per_second"]),
         ("hub", &["url", "heartbeat", "timeout", "token", "token_file", "ca_file"]),
@@ -162,6 +195,4 @@ impl Config {
         ("notify", &["url", "kind", "token", "token_file", "account_file", "attributes", "ca_file"]),
         ("shutdown", &["deadline"]),
     ];
-    /// Sections that the contract names and this version does not have.
-    pub(crate) const LATER: &[&str] = &["containers"];
 }

@@ -111,7 +111,7 @@ pub fn parse(
     file: Option<&Path>,
     environment: &[(String, String)],
 ) -> Result<Config, ConfigError> {
-    read_as(&Shape { keys: Config::KEYS, later: Config::LATER }, text, file, environment, rules::judge)
+    read_as(&Shape { keys: Config::KEYS }, text, file, environment, rules::judge)
 }
 
 /// Loads the configuration of a hub: `explicit`, else the variable, else `./dronekeeper-hub.toml`, else
@@ -138,7 +138,7 @@ pub fn parse_hub(
     file: Option<&Path>,
     environment: &[(String, String)],
 ) -> Result<HubConfig, ConfigError> {
-    let shape = Shape { keys: HubConfig::KEYS, later: &[] };
+    let shape = Shape { keys: HubConfig::KEYS };
     read_as(&shape, text, file, environment, HubConfig::judge)
 }
 
@@ -152,7 +152,6 @@ fn found(explicit: Option<&Path>, environment: &[(String, String)], usual: [&str
 /// Which sections a kind of configuration has, and which keys they have.
 struct Shape {
     keys: &'static [(&'static str, &'static [&'static str])],
-    later: &'static [&'static str],
 }
 
 impl Shape {
@@ -232,11 +231,6 @@ fn unknown_keys(shape: &Shape, tree: &DeTable<'_>) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for (name, value) in tree {
         let section = name.get_ref().as_ref();
-        if shape.later.contains(&section) {
-            let text = format!("section `{section}` is not supported by this version");
-            complaints.push(Complaint::at(name.span(), text, "remove it; it comes with a later version"));
-            continue;
-        }
         let Some((_, keys)) = shape.keys.iter().find(|(known, _)| *known == section) else {
             complaints.push(unknown(name.span(), section, shape.sections()));
             continue;

@@ -1,7 +1,7 @@
 //! What no type can say: settings that contradict each other, or that would endanger results.
 
 use crate::report::Complaint;
-use crate::{Compress, Config, Lane, Layout, hub, mail, notify, queue, routes};
+use crate::{Compress, Config, Lane, Layout, containers, hub, mail, notify, queue, routes};
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use url::Url;
@@ -20,6 +20,7 @@ pub fn judge(config: &Config) -> Vec<Complaint> {
     notify::judge(&config.notify, &mut complaints);
     let names: Vec<&str> = config.lanes.iter().map(|lane| lane.name.as_str()).collect();
     queue::judge(&config.queues, &names, &mut complaints);
+    containers::judge(&config.containers, &mut complaints);
     if config.drone.name.is_empty() || config.drone.name.chars().any(char::is_control) {
         complaints.push(Complaint::key("drone.name", "is empty or not printable", "name the machine"));
     }

@@ -91,14 +91,6 @@ fn a_wrong_type_a_bad_duration_and_broken_syntax_have_their_place() {
 }
 
 #[test]
-fn a_section_of_a_later_version_is_told_apart_from_a_mistake() {
-    assert!(
-        complaint("[containers]\ncount = 1\n")
-            .contains("section `containers` is not supported by this version")
-    );
-}
-
-#[test]
 fn settings_that_endanger_results_are_refused() {
     for (text, why) in [
         ("[results]\ndir = \"/\"", "is `/`"),

@@ -14,7 +14,7 @@ pub mod store;
 use crate::status::Status;
 use crate::{demo, life, logging, say};
 use actors::lab::RelPath;
-use args::{Args, Command, QuarantineCommand, QueueCommand};
+use args::{Args, Command, ContainersCommand, QuarantineCommand, QueueCommand};
 use clap::{CommandFactory, Parser};
 use client::Client;
 use config::{Config, LogFormat};
@@ -108,6 +108,12 @@ fn told(config: &Config, command: Command) -> Status {
         Command::Pause { lane, time, reason } => jobs::pause(&client, lane, time.map(Into::into), reason),
         Command::Resume { lane } => jobs::resume(&client, lane),
         Command::Drain => jobs::pause(&client, None, None, Some("drained by hand".into())),
+        Command::Containers { command } => match command {
+            None => show::containers(&client),
+            Some(ContainersCommand::Drain { name }) => jobs::containers(&client, name, true),
+            Some(ContainersCommand::Resume { name }) => jobs::containers(&client, name, false),
+        },
+        Command::Reboot { .. } => jobs::reboot(&client),
         Command::Queue { command } => queue(&client, &named, command),
         Command::Quarantine { command } => match command {
             QuarantineCommand::Ls => show::jobs(&client, Some("quarantined"), None, false),

@@ -6,6 +6,7 @@
 //! |- disk               worker         more workers while the disk is full
 //! |- mailer             worker         tells on-call of trouble, if there is a mail server
 //! |- heartbeat          worker         fetches jobs from the hub, reports finished ones, if there is a hub
+//! |- launcher           worker         keeps the test containers running, if any are wanted
 //! |- notifier           worker         tells other programs of offloaded jobs, if there are any
 //! |- postprocess        one_for_one    a worker for each queue
 //! `- offload            rest_for_one   escalates
@@ -26,6 +27,7 @@ use actors::heartbeat::Heartbeat;
 use actors::inquirer::Inquirer;
 use actors::janitor::Janitor;
 use actors::lane::Lane;
+use actors::launcher::Launcher;
 use actors::ledger::Ledger;
 use actors::mailer::Mailer;
 use actors::notifier::Notifier;
@@ -43,8 +45,14 @@ use std::sync::Arc;
 pub fn tree(house: &Arc<House>) -> ChildSpec {
     let built = house.clone();
     ChildSpec::supervisor("root", house.levels().root, move || {
-        let above =
-            [Some(console(&built)), Some(disk(&built)), mailer(&built), notifier(&built), heartbeat(&built)];
+        let above = [
+            Some(console(&built)),
+            Some(disk(&built)),
+            mailer(&built),
+            notifier(&built),
+            heartbeat(&built),
+            launcher(&built),
+        ];
         above.into_iter().flatten().chain([queues(&built), offload(&built)]).collect()
     })
 }
@@ -105,6 +113,14 @@ fn heartbeat(house: &Arc<House>) -> Option<ChildSpec> {
     let make = move |_| Heartbeat::new(desk.clone(), link.clone(), settings.clone());
     // A beat may take as long as the hub's timeout; the actor waits for it without blocking.
     Some(house.worker(ChildSpec::worker("heartbeat", &ChildRef::vacant(), make)))
+}
+
+fn launcher(house: &Arc<House>) -> Option<ChildSpec> {
+    let (site, settings) = (house.site.clone(), house.config.containers.clone());
+    let state_dir = house.state_dir().to_owned();
+    let make = move |_| Launcher::new(site.clone(), settings.clone(), &state_dir);
+    let spec = ChildSpec::worker("launcher", &ChildRef::vacant(), make);
+    (!house.config.containers.image.is_empty()).then(|| house.worker(spec))
 }
 
 fn notifier(house: &Arc<House>) -> Option<ChildSpec> {

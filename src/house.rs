@@ -127,6 +127,7 @@ impl House {
             hub_trouble: HubTrouble::default(),
             standing: Standing::default(),
             roster: Roster::new(&state_dir),
+            containers: actors::launcher::standing::Standing::default(),
             queues: Queues::new(&state_dir, config.queues.clone(), boot),
             output_dir: state_dir.join("queue-output"),
             inquiries: Inquiries::default(),
@@ -171,6 +172,11 @@ impl House {
     /// Where the ledger is.
     pub fn ledger_path(&self) -> PathBuf {
         self.state_dir.join("ledger.sqlite")
+    }
+
+    /// Where the process keeps its own files.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Where the console listens.

@@ -17,6 +17,8 @@ mod collisions;
 mod commands;
 #[path = "lab/compress.rs"]
 mod compress;
+#[path = "lab/containers.rs"]
+mod containers;
 #[path = "lab/crash.rs"]
 mod crash;
 #[path = "lab/docs.rs"]

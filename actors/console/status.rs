@@ -22,6 +22,14 @@ pub struct Status {
     /// How the sending of mail goes, where on-call is told by mail.
     #[serde(default)]
     pub hub: Option<HubStatus>,
+    #[serde(default)]
+    pub containers: Vec<crate::launcher::standing::ContainerView>,
+    /// Why no containers are started, if none are.
+    #[serde(default)]
+    pub containers_stopped: Option<String>,
+    /// What a reboot of the host waits for, if one is wanted.
+    #[serde(default)]
+    pub reboot_waits: Option<String>,
     pub mail: Option<OutletStatus>,
     #[serde(default)]
     pub notify: Option<OutletStatus>,

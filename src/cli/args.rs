@@ -142,6 +142,18 @@ pub enum Command {
         #[command(subcommand)]
         command: QuarantineCommand,
     },
+    /// The test containers: list them, drain them, let them come back
+    #[command(args_conflicts_with_subcommands = true)]
+    Containers {
+        #[command(subcommand)]
+        command: Option<ContainersCommand>,
+    },
+    /// Reboot the host once nothing of worth runs on it
+    Reboot {
+        /// Wait until containers, uploads, reports and post-processing have ended
+        #[arg(long, required = true)]
+        when_idle: bool,
+    },
     /// Post-processing: what waits, runs, is done, or gave up
     Queue {
         #[command(subcommand)]
@@ -261,6 +273,16 @@ pub enum CtlCommand {
 pub enum JobsCommand {
     /// One job: where it stands, what comes next, each attempt with its error
     Show { dir: PathBuf },
+}
+
+/// What to do with containers.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum ContainersCommand {
+    /// Let one, or all, end when their tests have, and start none in their place
+    Drain { name: Option<String> },
+    /// Start them again
+    Resume { name: Option<String> },
 }
 
 /// What to do with items of the queues.

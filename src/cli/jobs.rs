@@ -59,6 +59,21 @@ pub fn forget(client: &Client, jobs: Vec<String>) -> Status {
     })
 }
 
+/// Lets a container, or all, end and not come back, or come back.
+pub fn containers(client: &Client, name: Option<String>, drain: bool) -> Status {
+    let what = name.clone().map_or("all containers".to_owned(), |name| format!("container {name}"));
+    let (order, words) = match drain {
+        true => ("containers/drain", "end when their tests have, and none take their place"),
+        false => ("containers/resume", "are started again"),
+    };
+    answered(client.post(order, json!({ "name": name })), |_| format!("{what}: {words}"))
+}
+
+/// Has the host rebooted once nothing of worth runs.
+pub fn reboot(client: &Client) -> Status {
+    answered(client.post("reboot", json!({})), |_| "the host is drained, and then rebooted".to_owned())
+}
+
 /// Makes items of the queues due again, or drops them; `None` all that gave up.
 pub fn queue(client: &Client, what: &str, jobs: Option<Vec<String>>) -> Status {
     answered(client.post(what, json!({ "jobs": jobs })), |done| format!("{done} items"))

@@ -42,6 +42,35 @@ pub fn jobs(client: &Client, state: Option<&str>, lane: Option<&str>, json: bool
     Exit::Ok
 }
 
+/// Lists the containers.
+pub fn containers(client: &Client) -> Exit {
+    let status: Status = match client.get("status", &[]) {
+        Ok(status) => status,
+        Err(NoAnswer(exit)) => return exit,
+    };
+    for container in &status.containers {
+        let age = Duration::from_secs(
+            u64::try_from(status.now).unwrap_or_default().saturating_sub(container.created),
+        );
+        let ending = container
+            .ending
+            .as_deref()
+            .map_or(String::new(), |why| format!("  to end: {}", Shown::text(why)));
+        let (name, id, state) = (&container.name, &container.id, &container.state);
+        say::line(format_args!("{name:<6} {id}  {state:<8} {}{ending}", time(age)));
+    }
+    if let Some(why) = &status.containers_stopped {
+        say::line(format_args!("drained: {}", Shown::text(why)));
+    }
+    if let Some(what) = &status.reboot_waits {
+        say::line(format_args!("a reboot waits: {}", Shown::text(what)));
+    }
+    if status.containers.is_empty() {
+        say::line("no containers");
+    }
+    Exit::Ok
+}
+
 /// Lists the items of the queues; with `job`, the hex of a path, only that one's, whole.
 pub fn queue(client: &Client, state: Option<&str>, job: Option<&str>, json: bool) -> Exit {
     let which: Vec<(&str, &str)> = state.map(|state| ("state", state)).into_iter().collect();
@@ -285,6 +314,9 @@ mod tests {
                 full_in: Some(3600),
             }),
             hub: None,
+            containers: Vec::new(),
+            containers_stopped: None,
+            reboot_waits: None,
             mail: None,
             notify: None,
             problems: vec![problem],

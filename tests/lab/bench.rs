@@ -66,6 +66,13 @@ impl Bench {
         self
     }
 
+    /// The same lab machine, with one text in its configuration replaced by another.
+    pub fn replaced(mut self, from: &str, to: &str) -> Self {
+        assert!(self.extra.contains(from), "{from} is not in the configuration");
+        self.extra = self.extra.replace(from, to);
+        self
+    }
+
     pub fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }

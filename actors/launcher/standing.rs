@@ -1,0 +1,124 @@
+//! How the containers stand: what the launcher tells the console, and what people tell the launcher.
+
+use super::graceful::Told;
+use super::plan::{Seen, State};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::{info, warn};
+
+/// One container, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ContainerView {
+    pub name: String,
+    pub id: String,
+    pub state: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Why it is to end, if it is.
+    pub ending: Option<String>,
+}
+
+impl ContainerView {
+    /// Of a container that was seen.
+    pub fn of(seen: &Seen, told: &Told) -> Self {
+        let state = match seen.state {
+            State::Created => "created",
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Exited => "exited",
+            State::Dead => "dead",
+            State::Between => "changing",
+        };
+        ContainerView {
+            name: seen.name.clone(),
+            id: seen.id.chars().take(12).collect(),
+            state: state.into(),
+            created: seen.created.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            ending: told.why(&seen.id).map(str::to_owned),
+        }
+    }
+}
+
+/// How they stand. One per process.
+#[derive(Debug, Default)]
+pub struct Standing(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    containers: Vec<ContainerView>,
+    stopped: Option<String>,
+    trouble: Option<(SystemTime, String)>,
+    drained: BTreeSet<Option<String>>,
+    reboot: bool,
+    reboot_waits: Option<String>,
+}
+
+impl Standing {
+    /// A round saw these; `stopped` says why the host is drained.
+    pub fn saw(&self, mut containers: Vec<ContainerView>, stopped: Option<String>) {
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut inner = self.inner();
+        (inner.containers, inner.stopped) = (containers, stopped);
+    }
+
+    /// The engine answered.
+    pub fn works(&self) {
+        if self.inner().trouble.take().is_some() {
+            info!("the Docker engine works again");
+        }
+    }
+
+    /// It did not; said once.
+    pub fn failed(&self, error: &str) {
+        let mut inner = self.inner();
+        if inner.trouble.is_none() {
+            warn!(error, "the Docker engine cannot be used; what runs goes on");
+        }
+        let since = inner.trouble.as_ref().map_or_else(SystemTime::now, |(since, _)| *since);
+        inner.trouble = Some((since, error.to_owned()));
+    }
+
+    /// What a person said of a container, or of all.
+    pub fn drain(&self, name: Option<String>, drain: bool) {
+        let mut inner = self.inner();
+        match drain {
+            true => drop(inner.drained.insert(name)),
+            false if name.is_none() => inner.drained.clear(),
+            false => drop(inner.drained.remove(&name)),
+        }
+    }
+
+    /// Why it is drained, if a person said so.
+    pub fn drained(&self, name: Option<&str>) -> Option<String> {
+        let said = self.inner().drained.contains(&name.map(str::to_owned));
+        said.then(|| "a person said `containers drain`".into())
+    }
+
+    /// A person asks for a reboot, once nothing of worth runs.
+    pub fn ask_for_reboot(&self) {
+        self.inner().reboot = true;
+    }
+
+    /// Was it asked for? The asking is taken.
+    pub fn reboot_is_asked(&self) -> bool {
+        std::mem::take(&mut self.inner().reboot)
+    }
+
+    /// What a reboot waits for.
+    pub fn reboot_waits(&self, what: Option<String>) {
+        self.inner().reboot_waits = what;
+    }
+
+    /// The containers, why the host is drained, the engine's trouble, what a reboot waits for.
+    pub fn now(&self) -> (Vec<ContainerView>, Option<String>, Option<(SystemTime, String)>, Option<String>) {
+        let inner = self.inner();
+        (inner.containers.clone(), inner.stopped.clone(), inner.trouble.clone(), inner.reboot_waits.clone())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
