@@ -114,6 +114,7 @@ fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<[Server; 2]> {
         let local = web::scope("")
             .guard(guard::fn_guard(|request| is_local(request.head())))
             .service(web::scope("/api/v1").configure(questions))
+            .route("/metrics", web::get().to(metrics))
             .route("/healthz", web::get().to(async || "alive\n"))
             .route("/readyz", web::get().to(ready));
         let lab = lab::guarded(token.clone());
@@ -158,6 +159,11 @@ fn is_local(head: &actix_web::dev::RequestHead) -> bool {
 
 async fn status(desk: web::Data<Desk>) -> HttpResponse {
     HttpResponse::Ok().json(desk.status().await)
+}
+
+async fn metrics(desk: web::Data<Desk>) -> HttpResponse {
+    let text = crate::metrics::of_drone(&desk.status().await);
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
 }
 
 async fn ready(desk: web::Data<Desk>) -> HttpResponse {

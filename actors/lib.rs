@@ -33,6 +33,7 @@
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
 //! - `outlet` how the sending of mail and notifications goes
 //! - `group` child processes and all that they started
+//! - `metrics` Prometheus' text format, and what a drone says in it
 //! - `shown` text from outside, made safe to show
 //! - `audit` verify and restore: the store against its manifests
 
@@ -55,6 +56,7 @@ pub mod ledger;
 pub mod link;
 pub mod mailer;
 pub mod manifest;
+pub mod metrics;
 pub mod notifier;
 pub mod outlet;
 pub mod packing;

@@ -96,9 +96,9 @@ impl Desk {
                 problem("roster", text, "what the hub sent, or refused, is set aside: mend it there");
             }
         }
-        let (containers, stopped, engine, reboot_waits) = site.containers.now();
-        if let Some((since, error)) = engine {
-            let text = format!("the engine cannot be used since {}: {error}", rfc3339(since));
+        let containers = site.containers.now();
+        if let Some((since, error)) = &containers.trouble {
+            let text = format!("the engine cannot be used since {}: {error}", rfc3339(*since));
             problem("containers", text, "is dockerd up, is containers.engine right?");
         }
         let dead = site.queues.list(Some("dead"), None).unwrap_or_default();
@@ -223,9 +223,9 @@ impl Desk {
                 let (last_success, last_error) = site.standing.now();
                 HubStatus { url: hub.url.join(", "), last_success: last_success.map(seconds), last_error }
             }),
-            containers,
-            containers_stopped: stopped,
-            reboot_waits,
+            containers: containers.containers,
+            containers_stopped: containers.stopped,
+            reboot_waits: containers.reboot_waits,
             mail: self.mail.as_deref().map(Outlet::status),
             notify: self.notify.as_deref().map(Outlet::status),
             problems,

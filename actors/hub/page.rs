@@ -5,6 +5,7 @@
 use super::door::{House, Meter};
 use super::records::parsed;
 use super::{Refusal, now};
+use crate::metrics::{Exposition, Sample, count, one};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt::Write;
@@ -131,37 +132,26 @@ impl Fleet {
 
     /// For Prometheus.
     pub fn metrics(&self, meter: &Meter) -> String {
-        let mut text = String::new();
-        let mut one = |name: &str, kind: &str, help: &str, lines: &[(String, i64)]| {
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-            for (labels, value) in lines {
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
-        };
-        let counter = |value: u64| vec![(String::new(), i64::try_from(value).unwrap_or(i64::MAX))];
+        let mut all = Exposition::default();
         let (answered, refused) = (meter.answered.load(Relaxed), meter.refused.load(Relaxed));
-        one("dronekeeper_hub_requests_total", "counter", "Requests that were answered.", &counter(answered));
-        one("dronekeeper_hub_refused_total", "counter", "Requests that were refused.", &counter(refused));
-        let beats = counter(meter.beats.load(Relaxed));
-        one("dronekeeper_hub_heartbeats_total", "counter", "Heartbeats that were answered.", &beats);
-        let waiting = [(String::new(), self.waiting)];
-        one("dronekeeper_hub_jobs_waiting", "gauge", "Open jobs that no drone has.", &waiting);
-        let each = |value: fn(&Drone) -> Option<i64>| -> Vec<(String, i64)> {
-            let label = |drone: &Drone| {
-                format!("{{drone=\"{}\"}}", drone.hostname.replace('\\', "\\\\").replace('"', "\\\""))
-            };
-            self.drones.iter().filter_map(|drone| Some((label(drone), value(drone)?))).collect()
+        all.counter("dronekeeper_hub_requests_total", "Requests that were answered.", &one(count(answered)));
+        all.counter("dronekeeper_hub_refused_total", "Requests that were refused.", &one(count(refused)));
+        let beats = one(count(meter.beats.load(Relaxed)));
+        all.counter("dronekeeper_hub_heartbeats_total", "Heartbeats that were answered.", &beats);
+        all.gauge("dronekeeper_hub_jobs_waiting", "Open jobs that no drone has.", &one(self.waiting as f64));
+        let mut each = |name: &str, help: &str, value: &dyn Fn(&Drone) -> Option<f64>| {
+            let sample = |drone: &Drone| Some((vec![("drone", drone.hostname.clone())], value(drone)?));
+            let samples: Vec<Sample<'_>> = self.drones.iter().filter_map(sample).collect();
+            all.gauge(name, help, &samples);
         };
-        let at = self.at;
-        let heard: Vec<(String, i64)> =
-            each(|drone| drone.last_beat).into_iter().map(|(label, age)| (label, at - age)).collect();
         let help = "When each drone was last heard, in seconds since 1970.";
-        one("dronekeeper_hub_drone_last_beat_timestamp_seconds", "gauge", help, &heard);
+        let heard = |drone: &Drone| drone.last_beat.map(|age| (self.at - age) as f64);
+        each("dronekeeper_hub_drone_last_beat_timestamp_seconds", help, &heard);
         let help = "Open jobs of each drone.";
-        one("dronekeeper_hub_drone_open_jobs", "gauge", help, &each(|drone| Some(drone.open_jobs)));
+        each("dronekeeper_hub_drone_open_jobs", help, &|drone| Some(drone.open_jobs as f64));
         let help = "Whether each drone is heard.";
-        one("dronekeeper_hub_drone_up", "gauge", help, &each(|drone| Some((drone.state == "ok").into())));
-        text
+        each("dronekeeper_hub_drone_up", help, &|drone| Some(f64::from(u8::from(drone.state == "ok"))));
+        all.text()
     }
 }
 

@@ -38,10 +38,9 @@ impl Reboots {
         let mut kept = kept.unwrap_or_default();
         if let Some((_, why, during)) = &kept.last
             && *during != boot()
+            && kept.wanted.take().is_some()
         {
-            if kept.wanted.take().is_some() {
-                info!(why, "the host was rebooted");
-            }
+            info!(why, "the host was rebooted");
         }
         let max = settings.host_max_uptime;
         let limit = (!max.is_zero()).then(|| max + spread(max, &host()));

@@ -42,6 +42,19 @@ impl ContainerView {
     }
 }
 
+/// What there is to show.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// The containers.
+    pub containers: Vec<ContainerView>,
+    /// Why the host is drained, if it is.
+    pub stopped: Option<String>,
+    /// Since when, and why, the engine cannot be used.
+    pub trouble: Option<(SystemTime, String)>,
+    /// What a reboot waits for, if one is wanted.
+    pub reboot_waits: Option<String>,
+}
+
 /// How they stand. One per process.
 #[derive(Debug, Default)]
 pub struct Standing(Mutex<Inner>);
@@ -112,10 +125,15 @@ impl Standing {
         self.inner().reboot_waits = what;
     }
 
-    /// The containers, why the host is drained, the engine's trouble, what a reboot waits for.
-    pub fn now(&self) -> (Vec<ContainerView>, Option<String>, Option<(SystemTime, String)>, Option<String>) {
+    /// All of it.
+    pub fn now(&self) -> Shown {
         let inner = self.inner();
-        (inner.containers.clone(), inner.stopped.clone(), inner.trouble.clone(), inner.reboot_waits.clone())
+        Shown {
+            containers: inner.containers.clone(),
+            stopped: inner.stopped.clone(),
+            trouble: inner.trouble.clone(),
+            reboot_waits: inner.reboot_waits.clone(),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

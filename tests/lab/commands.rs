@@ -207,6 +207,54 @@ fn completions_and_a_man_page_can_be_had() {
 }
 
 #[test]
+fn metrics_and_alerts_are_what_prometheus_takes() {
+    let server = Server::start(Flavour::S3);
+    let mut bench = Bench::on(&server);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    bench.finished(&["101-a"]);
+    bench.start_with(&[("DRONEKEEPER__ADMIN__LISTEN", &free.to_string())]);
+    bench.wait_until_gone("101-a");
+    let scrape = || {
+        let done =
+            std::process::Command::new("curl").args(["--silent", &format!("http://{free}/metrics")]).output();
+        String::from_utf8(done.unwrap().stdout).unwrap()
+    };
+    bench.wait("the store was asked", || {
+        scrape().contains("dronekeeper_store_last_success_timestamp_seconds")
+    });
+    let text = scrape();
+    for line in
+        ["dronekeeper_healthy 1\n", "dronekeeper_lane_directories{lane=\"jobs\"}", "version=\"0.1.0\""]
+    {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let file = bench.path("metrics");
+    fs::write(&file, &text).unwrap();
+    let promtool = |arguments: &[&str], input: Option<&std::path::Path>| {
+        let mut command = std::process::Command::new("promtool");
+        if let Some(input) = input {
+            command.stdin(fs::File::open(input).unwrap());
+        }
+        let done =
+            command.args(arguments).output().expect("promtool is missing: run these tests with tests/run");
+        assert!(done.status.success(), "{}{}", out(&done), String::from_utf8_lossy(&done.stderr));
+    };
+    promtool(&["check", "metrics"], Some(&file));
+    promtool(&["check", "rules", "config/alerts.yml"], None);
+    // Every metric that an alert speaks of is there, or is the hub's.
+    let rules = fs::read_to_string("config/alerts.yml").unwrap();
+    let conditional = [
+        "dronekeeper_hub_drone_up",
+        "dronekeeper_disk_full_in_seconds",
+        "dronekeeper_heartbeat_last_success_timestamp_seconds",
+    ];
+    let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for name in words.filter(|word| word.starts_with("dronekeeper_")) {
+        assert!(conditional.contains(&name) || text.contains(name), "{name} is no metric");
+    }
+}
+
+#[test]
 fn the_admin_address_answers_its_own_machine_and_takes_no_orders() {
     use std::io::{Read, Write};
     let mut bench = Bench::new();
