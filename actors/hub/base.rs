@@ -102,7 +102,7 @@ enum On<'a> {
 
 impl Base {
     /// The base that a setting names: `postgres://…`, or a file below `dir`. It is opened at its first use. `first` is
-    /// the first number that is given out by a new base, unless [`Numbers`] know better.
+    /// the first number that is given out by a new base, unless the file `numbers` beside it knows better.
     ///
     /// # Errors
     /// `Settings`.
