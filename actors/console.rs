@@ -101,6 +101,7 @@ fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<[Server; 2]> {
             .route("/quarantine/drop", web::post().to(forget))
             .route("/containers/drain", web::post().to(containers_drain))
             .route("/containers/resume", web::post().to(containers_resume))
+            .route("/reload", web::post().to(reload))
             .route("/reboot", web::post().to(reboot))
             .route("/queue/retry", web::post().to(queue_retry))
             .route("/queue/drop", web::post().to(queue_drop))
@@ -277,6 +278,17 @@ fn drain(desk: &Desk, name: Option<String>, drain: bool) -> HttpResponse {
 async fn reboot(desk: web::Data<Desk>) -> HttpResponse {
     desk.site.containers.ask_for_reboot();
     answer(Ok(true))
+}
+
+async fn reload(desk: web::Data<Desk>) -> HttpResponse {
+    let looked = web::block(move || match desk.reload.get() {
+        Some(reload) => reload.look(),
+        None => Err("this process does not reload its configuration".into()),
+    });
+    match looked.await {
+        Ok(verdict) => answer(verdict),
+        Err(error) => answer::<()>(Err(error.to_string())),
+    }
 }
 
 async fn queue(desk: web::Data<Desk>, which: web::Query<Which>) -> HttpResponse {

@@ -10,6 +10,7 @@
 //! - `units` durations, sizes, rates, secrets
 //! - `load` where the file is found, how the environment changes it
 //! - `rules` what no type can say
+//! - `difference` what changed between two files
 //! - `report` complaints with their place
 //! - `import` an Autotest site's ini files
 
@@ -17,6 +18,7 @@
 
 mod central;
 mod containers;
+mod difference;
 mod hub;
 mod import;
 mod load;
@@ -35,6 +37,7 @@ mod units;
 
 pub use central::{Central, HubConfig};
 pub use containers::Containers;
+pub use difference::differences;
 pub use hub::Hub;
 pub use import::{Fate, Imported, IniError, Left, import};
 pub use load::{Loaded, VARIABLE, environment, load, load_hub, parse, parse_hub};

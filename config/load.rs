@@ -27,6 +27,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file, or `None` for the embedded defaults.
     pub file: Option<PathBuf>,
+    /// Its text.
+    pub text: String,
 }
 
 /// The environment, as far as it is text.
@@ -64,7 +66,7 @@ pub fn load(
     if !complaints.is_empty() {
         return Err(ConfigError::new(None, "", complaints));
     }
-    Ok(Loaded { config, file })
+    Ok(Loaded { config, file, text })
 }
 
 /// A file that was cut short, or is just being written, may be a valid one with other defaults; results must not

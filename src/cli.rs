@@ -48,10 +48,11 @@ pub fn main() -> Status {
         Ok(loaded) => loaded,
         Err(error) => {
             say::note(error);
-            return Status::Config;
+            // A running drone sees the same file, and refuses it.
+            return if matches!(args.command, Command::Reload) { Status::Failed } else { Status::Config };
         }
     };
-    let config = loaded.config;
+    let config = loaded.config.clone();
     let _log = match begin_log(&args, &config.log) {
         Ok(guard) => guard,
         Err(error) => {
@@ -60,7 +61,7 @@ pub fn main() -> Status {
         }
     };
     match args.command {
-        Command::Run => life::run(&config),
+        Command::Run => life::run(loaded),
         Command::Check { connect } => check::check(&config, loaded.file.as_deref(), connect),
         Command::Offload { dirs, keep, dry_run } => offload::offload(&config, &dirs, keep, dry_run),
         Command::Verify { jobs, all, read_back } => store::verify(&config, &jobs, all, read_back),
@@ -107,6 +108,7 @@ fn told(config: &Config, command: Command) -> Status {
         },
         Command::Pause { lane, time, reason } => jobs::pause(&client, lane, time.map(Into::into), reason),
         Command::Resume { lane } => jobs::resume(&client, lane),
+        Command::Reload => jobs::reload(&client),
         Command::Drain => jobs::pause(&client, None, None, Some("drained by hand".into())),
         Command::Containers { command } => match command {
             None => show::containers(&client),

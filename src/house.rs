@@ -88,7 +88,7 @@ pub struct House {
     pub desk: Arc<Desk>,
     state_dir: PathBuf,
     _state_lock: rustix::fd::OwnedFd,
-    _io: Runtime,
+    io: Option<Runtime>,
 }
 
 impl House {
@@ -149,6 +149,7 @@ impl House {
             site: site.clone(),
             lanes: lanes.clone(),
             census: OnceLock::new(),
+            reload: OnceLock::new(),
             started: SystemTime::now(),
             hub: hub.is_some().then(|| config.hub.clone()).filter(|hub| !hub.heartbeat.is_zero()),
             mail: (!config.mail.smtp.is_empty()).then(|| Arc::new(Outlet::of_mail())),
@@ -165,7 +166,7 @@ impl House {
             desk,
             state_dir,
             _state_lock: lock,
-            _io: io,
+            io: Some(io),
         }))
     }
 
@@ -200,6 +201,15 @@ impl House {
     /// Treats a supervisor's spec as the operator set it.
     pub fn branch(&self, spec: ChildSpec) -> ChildSpec {
         spec.backoff(backoff(&self.config.supervision))
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        // A thread that hangs in a system call must not hold up the next house.
+        if let Some(io) = self.io.take() {
+            io.shutdown_background();
+        }
     }
 }
 

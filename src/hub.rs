@@ -5,7 +5,7 @@
 //! `- door       worker         HTTP; the base is asked from its threads
 //! ```
 
-use crate::life::{Signals, until_told};
+use crate::life::{End, Signals, Told, until_told};
 use crate::status::Status;
 use actors::hub::door::{Door, House};
 use config::HubConfig;
@@ -50,7 +50,10 @@ pub fn run(config: &HubConfig) -> Status {
         let asked = async || {
             info!(answered = house.meter.answered.load(std::sync::atomic::Ordering::Relaxed), "status")
         };
-        until_told(tree, signals, DEADLINE, asked).await
+        match until_told(tree, signals, DEADLINE, Told { asked, reloader: None }).await {
+            End::Stop(status) => status,
+            End::Reload(_) => Status::Ok,
+        }
     })
 }
 

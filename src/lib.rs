@@ -3,6 +3,7 @@
 //! - `drone` the drone's supervision tree, as data: the file to read first
 //! - `house` what a process holds for life: locks, store, threads
 //! - `life` the life of a drone's process, from start to exit status; `hub` the same of a hub
+//! - `reload` the configuration, read again while the process runs
 //! - `offload` one-shot: some directories, now
 //! - `demo` a lab in one process
 //! - `logging` one line per event, in text or JSON
@@ -20,5 +21,6 @@ pub mod life;
 pub mod logging;
 pub mod notify;
 pub mod offload;
+pub mod reload;
 pub mod say;
 pub mod status;

@@ -3,26 +3,74 @@
 use crate::drone;
 use crate::house::{House, HouseError};
 use crate::notify::notify;
+use crate::reload::Reloader;
 use crate::status::Status;
 use actors::progress::{Silent, Watch};
 use actors::shown::chain;
 use actors::store::StoreError;
-use config::Config;
+use config::Loaded;
 use kernel::{Ended, Tree};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 /// So many hanging threads are borne; each holds a job and some memory.
 const MOST_ABANDONED: usize = 8;
 
-/// Runs a drone until it is told to stop.
-pub fn run(config: &Config) -> Status {
-    match House::open(config, &config.results.dir, Arc::new(Silent) as Arc<dyn Watch>) {
-        Ok(house) => actix_rt::System::new().block_on(live(&house)),
-        Err(error) => refused(&error),
+/// The locks of the house before are gone within so long.
+const HANDOVER: Duration = Duration::from_secs(10);
+
+/// Runs a drone until it is told to stop; with each new configuration in a new house.
+pub fn run(loaded: Loaded) -> Status {
+    let reloader = Arc::new(Reloader::new(&loaded));
+    let (mut current, mut before) = (loaded, None::<Loaded>);
+    loop {
+        let house = match open(&current, before.is_some()) {
+            Ok(house) => house,
+            Err(error) => {
+                let Some(old) = before.take() else { return refused(&error) };
+                error!(error = %chain(&error), "the new configuration cannot be used; the one before is in force again");
+                reloader.refused(chain(&error));
+                current = old;
+                match open(&current, true) {
+                    Ok(house) => house,
+                    Err(error) => return refused(&error),
+                }
+            }
+        };
+        reloader.applied(&current.text);
+        let _ = house.desk.reload.set(reloader.clone());
+        let end = actix_rt::System::new().block_on(live(&house, &reloader));
+        drop(house);
+        match end {
+            End::Stop(status) => return status,
+            End::Reload(next) => before = Some(std::mem::replace(&mut current, *next)),
+        }
     }
+}
+
+/// Opens a house; after another one in this process, whose last threads may still hold its locks.
+fn open(loaded: &Loaded, again: bool) -> Result<Arc<House>, HouseError> {
+    let config = &loaded.config;
+    let begun = Instant::now();
+    loop {
+        let house = House::open(config, &config.results.dir, Arc::new(Silent) as Arc<dyn Watch>);
+        match house {
+            Err(HouseError::Held(_)) if again && begun.elapsed() < HANDOVER => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            house => return house,
+        }
+    }
+}
+
+/// How the life of a tree ended.
+pub enum End {
+    /// The process ends with it.
+    Stop(Status),
+    /// Another configuration is to come into force.
+    Reload(Box<Loaded>),
 }
 
 /// Says why a drone cannot begin.
@@ -38,21 +86,22 @@ pub fn refused(error: &HouseError) -> Status {
     }
 }
 
-async fn live(house: &Arc<House>) -> Status {
-    let Some(signals) = Signals::listen() else { return Status::GaveUp };
+async fn live(house: &Arc<House>, reloader: &Arc<Reloader>) -> End {
+    let Some(signals) = Signals::listen() else { return End::Stop(Status::GaveUp) };
     if let Err(status) = first_look(house).await {
-        return status;
+        return End::Stop(status);
     }
     let tree = match Tree::start(&drone::tree(house), MOST_ABANDONED) {
         Ok(tree) => tree,
         Err(exit) => {
             error!(exit = %exit, "cannot start");
-            return Status::GaveUp;
+            return End::Stop(Status::GaveUp);
         }
     };
     let _ = house.desk.census.set(tree.census().clone());
     info!(drone = %house.site.drone, store = house.site.store.name(), results = %house.site.root.path().display(), "drone runs");
-    until_told(tree, signals, house.config.shutdown.deadline, async || say(house).await).await
+    let told = Told { asked: async || say(house).await, reloader: Some(reloader.clone()) };
+    until_told(tree, signals, house.config.shutdown.deadline, told).await
 }
 
 /// What the process is told from outside.
@@ -80,43 +129,79 @@ impl Signals {
     }
 }
 
-/// Lets a tree run until a signal, or its own end, and stops it in order.
-pub async fn until_told(
+/// What is done when the process is told something.
+pub struct Told<A> {
+    /// SIGUSR1.
+    pub asked: A,
+    /// SIGHUP, and a file that was saved; without, there is nothing to reload.
+    pub reloader: Option<Arc<Reloader>>,
+}
+
+/// The next configuration; never, without a reloader.
+async fn next(reloader: Option<&Arc<Reloader>>) -> Loaded {
+    match reloader {
+        Some(reloader) => reloader.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets a tree run until a signal, a new configuration, or its own end, and stops it in order.
+pub async fn until_told<A: AsyncFn()>(
     tree: Tree,
     mut signals: Signals,
     deadline: Duration,
-    asked: impl AsyncFn(),
-) -> Status {
+    told: Told<A>,
+) -> End {
+    let Told { asked, reloader } = told;
+    let mut look = tokio::time::interval(Duration::from_secs(1));
     notify("READY=1");
     let mut watchdog = tokio::time::interval(Duration::from_secs(5));
     let ended = tree.ended();
     tokio::pin!(ended);
-    let status = loop {
+    let end = loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break Status::Ok,
-            _ = signals.interrupt.recv() => break Status::Ok,
+            _ = signals.terminate.recv() => break End::Stop(Status::Ok),
+            _ = signals.interrupt.recv() => break End::Stop(Status::Ok),
             _ = signals.ask.recv() => asked().await,
-            _ = signals.reload.recv() => warn!("this version does not reload its configuration: restart it"),
+            _ = signals.reload.recv() => match &reloader {
+                Some(reloader) => drop(reloader.look()),
+                None => warn!("this process does not reload its configuration: restart it"),
+            },
+            _ = look.tick() => if let Some(reloader) = &reloader { reloader.poll() },
+            loaded = next(reloader.as_ref()) => break End::Reload(Box::new(loaded)),
             _ = watchdog.tick() => notify("WATCHDOG=1"),
             how = &mut ended => {
                 match how {
                     Ended::Root(exit) => error!(exit = %exit, "the root supervisor gave up"),
                     Ended::TooManyAbandoned(threads) => error!(threads, "too many threads hang"),
                 }
-                break Status::GaveUp;
+                break End::Stop(Status::GaveUp);
             }
         }
     };
-    notify("STOPPING=1");
-    info!(?deadline, "stopping; what is not finished is left for the next start");
+    match end {
+        End::Stop(_) => {
+            notify("STOPPING=1");
+            info!(?deadline, "stopping; what is not finished is left for the next start");
+        }
+        End::Reload(_) => {
+            notify("RELOADING=1");
+            info!("a new configuration comes into force");
+        }
+    }
     tokio::select! {
         stopped = tree.stop(deadline) => match stopped {
             Some(_) => info!("stopped"),
             None => warn!(?deadline, "stopped without waiting any longer"),
         },
-        () = again(&mut signals.terminate, &mut signals.interrupt) => warn!("stopped at once"),
+        () = again(&mut signals.terminate, &mut signals.interrupt) => {
+            warn!("stopped at once");
+            if let End::Reload(_) = end {
+                return End::Stop(Status::Ok);
+            }
+        }
     }
-    status
+    end
 }
 
 /// Asks the store what it can do. A store that is down may come back; one that cannot exist does not.

@@ -47,6 +47,8 @@ mod offload;
 mod packing;
 #[path = "lab/queue.rs"]
 mod queue;
+#[path = "lab/reload.rs"]
+mod reload;
 #[path = "lab/resume.rs"]
 mod resume;
 #[path = "lab/routes.rs"]

@@ -22,6 +22,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Who reads the configuration again.
+pub trait Reload: Send + Sync {
+    /// Reads and judges the file; a good one comes into force. Answers with what is different.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    fn look(&self) -> Result<Vec<String>, String>;
+
+    /// Why the file on disk is not the one in force, if it is not.
+    fn broken(&self) -> Option<String>;
+}
+
 /// What a desk works with. One per process.
 pub struct Desk {
     /// The drone's site.
@@ -32,6 +44,8 @@ pub struct Desk {
     pub census: OnceLock<Census>,
     /// When the process began.
     pub started: SystemTime,
+    /// Who reads the configuration again, in a drone that runs.
+    pub reload: OnceLock<Arc<dyn Reload>>,
     /// The hub's settings, if heartbeats are sent.
     pub hub: Option<config::Hub>,
     /// How the sending of mail goes, if mail is sent.
@@ -49,6 +63,10 @@ impl Desk {
         let mut problem = |id: &str, text: String, hint: &str| {
             problems.push(Problem { id: id.into(), text, hint: hint.into() });
         };
+        if let Some(why) = self.reload.get().and_then(|reload| reload.broken()) {
+            let text = format!("the file on disk is not the one in force: {}", Shown::text(&why));
+            problem("config", text, "dronekeeper check; mend the file");
+        }
         if let Err(error) = &jobs {
             problem("ledger", chain(error), "check state_dir: space, mode, other processes");
         }

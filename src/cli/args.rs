@@ -137,6 +137,8 @@ pub enum Command {
     Resume { lane: Option<String> },
     /// Begin nothing new in any lane until `resume`
     Drain,
+    /// Read the configuration file again and bring it into force; a broken one changes nothing
+    Reload,
     /// Directories that need a person's decision; never deleted by the process
     Quarantine {
         #[command(subcommand)]

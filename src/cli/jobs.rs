@@ -59,6 +59,14 @@ pub fn forget(client: &Client, jobs: Vec<String>) -> Status {
     })
 }
 
+/// Has the configuration read again, and prints the verdict.
+pub fn reload(client: &Client) -> Status {
+    answered(client.post("reload", json!({})), |done| match done.as_array().map(Vec::as_slice) {
+        Some([]) | None => "nothing is different in the file; it is brought into force anew".to_owned(),
+        Some(lines) => lines.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"),
+    })
+}
+
 /// Lets a container, or all, end and not come back, or come back.
 pub fn containers(client: &Client, name: Option<String>, drain: bool) -> Status {
     let what = name.clone().map_or("all containers".to_owned(), |name| format!("container {name}"));

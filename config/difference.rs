@@ -1,0 +1,67 @@
+//! What is different between two configuration files, key by key, for the log; secrets are not shown.
+
+use std::collections::BTreeMap;
+use toml::Value;
+
+/// Each key that was set, changed or taken out: `lane.0.workers: 1 -> 4`.
+pub fn differences(before: &str, after: &str) -> Vec<String> {
+    let (before, after) = (flat(before), flat(after));
+    let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let line = |key: &&String| {
+        let (old, new) = (before.get(*key), after.get(*key));
+        (old != new).then(|| {
+            let shown = |value: Option<&String>| match value {
+                None => "(default)".to_owned(),
+                Some(_) if is_secret(key) => "[redacted]".to_owned(),
+                Some(value) => value.clone(),
+            };
+            format!("{key}: {} -> {}", shown(old), shown(new))
+        })
+    };
+    keys.iter().filter_map(line).collect()
+}
+
+/// Everything that is not the path of a file may be secret below `options`.
+fn is_secret(key: &str) -> bool {
+    let last = key.rsplit('.').next().unwrap_or_default();
+    !last.ends_with("_file") && (key.contains(".options.") || ["token", "password"].contains(&last))
+}
+
+fn flat(text: &str) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    fill(&mut keys, "", &Value::Table(table));
+    keys
+}
+
+fn fill(keys: &mut BTreeMap<String, String>, at: &str, value: &Value) {
+    let below = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+    match value {
+        Value::Table(table) => table.iter().for_each(|(name, value)| fill(keys, &below(name), value)),
+        Value::Array(list) if list.iter().any(Value::is_table) => {
+            list.iter().enumerate().for_each(|(index, value)| fill(keys, &below(&index.to_string()), value));
+        }
+        value => drop(keys.insert(at.to_owned(), value.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_changed_key_is_a_line_and_secrets_are_none() {
+        let before = "[store]\nurl = \"s3://a\"\noptions = { aws_secret_access_key = \"x\", region = \"r\" }\n[[lane]]\nworkers = 1\n";
+        let after = "[store]\nurl = \"s3://b\"\noptions = { aws_secret_access_key = \"y\" }\n[[lane]]\nworkers = 1\n[mail]\npassword = \"p\"\n";
+        assert_eq!(
+            differences(before, after),
+            [
+                "mail.password: (default) -> [redacted]",
+                "store.options.aws_secret_access_key: [redacted] -> [redacted]",
+                "store.options.region: [redacted] -> (default)",
+                "store.url: \"s3://a\" -> \"s3://b\"",
+            ]
+        );
+        assert!(differences(before, before).is_empty());
+    }
+}

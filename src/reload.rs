@@ -1,0 +1,149 @@
+//! The configuration is read again while the process runs: on SIGHUP, on `dronekeeper reload`, when the file is saved.
+//!
+//! A new configuration is judged whole before anything changes; a broken one changes nothing, and is shown until it is
+//! mended. A good one is applied by stopping the tree in order and starting the one that it describes: uploads go on at
+//! the part, queues and containers where they were. What cannot be opened with it leaves the one before in force.
+
+use actors::console::desk::Reload;
+use config::Loaded;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
+use tracing::{error, info};
+
+/// A file that was just written may be written to still.
+const AT_REST: Duration = Duration::from_millis(500);
+
+/// What is known of the file, and what is in force.
+#[derive(Debug)]
+pub struct Reloader {
+    file: Option<PathBuf>,
+    state: Mutex<State>,
+    wanted: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The text that is in force.
+    text: String,
+    /// How the file was when it was last judged.
+    seen: Option<Stamp>,
+    /// How it is now, since when.
+    changed: Option<(Stamp, Instant)>,
+    /// Why the file on disk is not the one in force.
+    broken: Option<String>,
+    /// What comes into force next.
+    next: Option<Loaded>,
+}
+
+/// Tells one state of a file from another.
+type Stamp = (u64, u64, Option<SystemTime>);
+
+impl Reload for Reloader {
+    fn look(&self) -> Result<Vec<String>, String> {
+        Reloader::look(self)
+    }
+
+    fn broken(&self) -> Option<String> {
+        self.state().broken.clone()
+    }
+}
+
+impl Reloader {
+    /// Begins with what the process was started with.
+    pub fn new(loaded: &Loaded) -> Self {
+        let state = State {
+            text: loaded.text.clone(),
+            seen: loaded.file.as_deref().and_then(stamp),
+            changed: None,
+            broken: None,
+            next: None,
+        };
+        Reloader { file: loaded.file.clone(), state: Mutex::new(state), wanted: Notify::new() }
+    }
+
+    /// Reads and judges the file. Answers with what is different, or why it is not taken.
+    ///
+    /// # Errors
+    /// The complaints, with file, line and column.
+    pub fn look(&self) -> Result<Vec<String>, String> {
+        let Some(file) = &self.file else {
+            return Err("the drone was started without a configuration file".into());
+        };
+        let now = stamp(file);
+        let loaded = config::load(Some(file), config::environment());
+        let mut state = self.state();
+        (state.seen, state.changed) = (now, None);
+        match loaded {
+            Ok(loaded) => {
+                let differences = config::differences(&state.text, &loaded.text);
+                state.broken = None;
+                // The same text may name files of secrets with another content.
+                for difference in &differences {
+                    info!(difference, "the configuration changes");
+                }
+                state.next = Some(loaded);
+                self.wanted.notify_one();
+                Ok(differences)
+            }
+            Err(complaints) => {
+                let text = complaints.to_string();
+                error!(file = %file.display(), complaints = %text, "the configuration on disk is broken; the one before stays in force");
+                state.broken = Some(text.clone());
+                Err(text)
+            }
+        }
+    }
+
+    /// Looks whether the file was saved, and judges it when it has come to rest.
+    pub fn poll(&self) {
+        let Some(now) = self.file.as_deref().and_then(stamp) else { return };
+        {
+            let mut state = self.state();
+            if state.seen == Some(now) {
+                state.changed = None;
+                return;
+            }
+            match state.changed {
+                Some((then, since)) if then == now && since.elapsed() >= AT_REST => {}
+                Some((then, _)) if then == now => return,
+                _ => {
+                    state.changed = Some((now, Instant::now()));
+                    return;
+                }
+            }
+        }
+        let _ = self.look();
+    }
+
+    /// Waits for a configuration that is to come into force.
+    pub async fn next(&self) -> Loaded {
+        loop {
+            if let Some(next) = self.state().next.take() {
+                return next;
+            }
+            self.wanted.notified().await;
+        }
+    }
+
+    /// It came into force.
+    pub fn applied(&self, text: &str) {
+        self.state().text = text.to_owned();
+    }
+
+    /// It could not be opened.
+    pub fn refused(&self, why: String) {
+        self.state().broken = Some(why);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some((metadata.ino(), metadata.len(), metadata.modified().ok()))
+}
