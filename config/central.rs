@@ -80,7 +80,7 @@ impl HubConfig {
                 "first_number",
             ],
         ),
-        ("log", &["format", "level"]),
+        ("log", &["format", "level", "file", "rotate", "keep"]),
         ("supervision", &["max_restarts", "window", "backoff", "hang_after"]),
     ];
 

@@ -43,7 +43,7 @@ pub use import::{Fate, Imported, IniError, Left, import};
 pub use load::{Loaded, VARIABLE, environment, load, load_hub, parse, parse_hub};
 pub use mail::Mail;
 pub use notify::{Notify, NotifyKind};
-pub use process::{Admin, Drone, Log, LogFormat, Mode, Shutdown, Supervision};
+pub use process::{Admin, Drone, Log, LogFormat, Mode, Rotate, Shutdown, Supervision};
 pub use queue::{On, Queue};
 pub use report::ConfigError;
 pub use results::{Attempts, Completion, DELETE_ONLY, Disk, Lane, Limits, Order, Results};
@@ -111,7 +111,7 @@ impl Config {
     /// Every section and its keys; a test holds this list to the types.
     pub(crate) const KEYS: &[(&str, &[&str])] = &[
         ("drone", &["name", "state_dir", "mode"]),
-        ("log", &["format", "level"]),
+        ("log", &["format", "level", "file", "rotate", "keep"]),
         ("admin", &["listen", "socket", "token", "token_file"]),
         ("supervision", &["max_restarts", "window", "backoff", "hang_after"]),
         ("results", &["dir", "rescan"]),

@@ -54,11 +54,26 @@ pub struct Log {
     pub format: LogFormat,
     /// A level, or levels per target: `"info,actors::uploader=debug"`.
     pub level: String,
+    /// A file instead of standard output; it leads to the newest of those that are kept.
+    pub file: Option<PathBuf>,
+    /// When the next file is begun.
+    pub rotate: Rotate,
+    /// So many files are kept.
+    pub keep: usize,
+}
+
+/// When the next log file is begun, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Rotate {
+    Daily,
+    Hourly,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { format: LogFormat::Text, level: "info".into() }
+        Log { format: LogFormat::Text, level: "info".into(), file: None, rotate: Rotate::Daily, keep: 14 }
     }
 }
 

@@ -24,6 +24,9 @@ pub fn judge(config: &Config) -> Vec<Complaint> {
     if config.drone.name.is_empty() || config.drone.name.chars().any(char::is_control) {
         complaints.push(Complaint::key("drone.name", "is empty or not printable", "name the machine"));
     }
+    if config.log.keep == 0 {
+        complaints.push(Complaint::key("log.keep", "is zero", "14 is usual"));
+    }
     if config.results.rescan.is_zero() {
         complaints.push(Complaint::key("results.rescan", "is zero", "write for example \"5s\""));
     }

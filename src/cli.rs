@@ -171,7 +171,7 @@ fn begin_log(args: &Args, log: &config::Log) -> Result<WorkerGuard, String> {
         (1, _) => "info",
         (_, _) => "debug",
     };
-    logging::begin(format, level)
+    logging::begin(format, level, daemon.then_some(log))
 }
 
 /// A job's path below the results root, from a path on the command line.

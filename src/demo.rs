@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Runs the demo.
 pub fn demo(once: bool, args: &Args) -> Status {
     let level = if args.quiet > 0 { "warn" } else { "info" };
-    let log = logging::begin(LogFormat::Text, level);
+    let log = logging::begin(LogFormat::Text, level, None);
     if let Err(error) = &log {
         say::error(error);
         return Status::Failed;

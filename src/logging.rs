@@ -3,32 +3,56 @@
 //! Every message and every field goes through the one escape, whatever its call site did.
 
 use actors::shown::Shown;
-use config::LogFormat;
+use config::{Log, LogFormat, Rotate};
 use jiff::Timestamp;
 use std::fmt::{self, Debug, Write};
+use std::path::Path;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Begins to log to standard output, through a thread of its own: a reader that stands still holds up nobody, and
-/// loses the lines that do not fit into memory. What is left is written when the guard is dropped. `level` is a level, or levels per target.
+/// Begins to log to standard output or to a file, through a thread of its own: a reader that stands still holds up
+/// nobody, and loses the lines that do not fit into memory. What is left is written when the guard is dropped. `level`
+/// is a level, or levels per target.
 ///
 /// # Errors
-/// A sentence, when `level` cannot be read or logging has begun already.
-pub fn begin(format: LogFormat, level: &str) -> Result<WorkerGuard, String> {
+/// A sentence, when `level` cannot be read, the file not be made, or logging has begun already.
+pub fn begin(format: LogFormat, level: &str, to: Option<&Log>) -> Result<WorkerGuard, String> {
     // A single level is ours; what libraries do is their own affair until it is worth a warning.
     let ours = ["dronekeeper", "actors", "kernel", "config"].map(|name| format!("{name}={level}")).join(",");
     let filter = if level.contains(['=', ',']) { level.to_owned() } else { format!("warn,{ours}") };
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.level `{level}`: {error}"))?;
-    let (lines, guard) = tracing_appender::non_blocking(std::io::stdout());
+    let (lines, guard) = match to.and_then(|log| Some((log, log.file.as_deref()?))) {
+        Some((log, file)) => tracing_appender::non_blocking(rolling(log, file)?),
+        None => tracing_appender::non_blocking(std::io::stdout()),
+    };
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).event_format(Lines(format)).with_writer(lines);
     log.try_init().map_err(|error| error.to_string())?;
     Ok(guard)
+}
+
+/// A file that is followed by another one in time: `NAME.DATE.log`, and `NAME.log` that leads to the newest.
+fn rolling(log: &Log, file: &Path) -> Result<RollingFileAppender, String> {
+    let failed = |why: &dyn std::fmt::Display| format!("log.file `{}`: {why}", file.display());
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| failed(&"is no file's name"))?;
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, "log"));
+    if file.symlink_metadata().is_ok_and(|there| !there.is_symlink()) {
+        return Err(failed(&"is there, and no link to the newest log: move it away"));
+    }
+    let rotation = match log.rotate {
+        Rotate::Daily => Rotation::DAILY,
+        Rotate::Hourly => Rotation::HOURLY,
+    };
+    let rolling =
+        RollingFileAppender::builder().rotation(rotation).filename_prefix(stem).filename_suffix(ending);
+    rolling.latest_symlink(name).max_log_files(log.keep).build(dir).map_err(|error| failed(&error))
 }
 
 struct Lines(LogFormat);

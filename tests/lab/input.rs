@@ -119,3 +119,24 @@ fn a_results_directory_that_vanishes_is_not_an_empty_one() {
     bench.wait_until_gone("101-a");
     assert_eq!(bench.said("results directory cannot be read"), 1);
 }
+
+#[test]
+fn the_log_goes_to_a_file_that_can_be_followed() {
+    let place = Bench::new();
+    let log = place.path("logs/drone.log");
+    let mut bench = Bench::new().extra(&format!("[log]\nfile = {log:?}\nkeep = 3"));
+    bench.start();
+    bench.wait("the log says that it runs", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.contains("drone runs"))
+    });
+    assert!(std::fs::symlink_metadata(&log).unwrap().is_symlink());
+    assert_eq!(std::fs::read_dir(place.path("logs")).unwrap().count(), 2);
+    assert_eq!(bench.said("drone runs"), 0, "it went to standard output too");
+    bench.stop();
+    std::fs::remove_file(&log).unwrap();
+    std::fs::write(&log, "somebody's file").unwrap();
+    let run = bench.tell(&["run"]);
+    assert_eq!(run.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("move it away"));
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "somebody's file");
+}
