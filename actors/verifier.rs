@@ -186,7 +186,9 @@ async fn prove(receipt: &Receipt) -> Result<(Arc<Manifest>, Bytes), VerifyError>
         Some(published) => (published.manifest.clone(), published.bytes.clone()),
         None => publish::publish(receipt).await?,
     };
-    deliver::deliver(plan, &manifest).await?;
+    if cfg!(not(seeded_bug = "routes_forgotten")) {
+        deliver::deliver(plan, &manifest).await?;
+    }
     Ok((manifest, bytes))
 }
 

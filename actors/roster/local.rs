@@ -176,7 +176,9 @@ impl Roster {
         let Some(mut row) = self.with(|tx| read(tx, id))? else { return Err(LocalError::Unknown("job", id)) };
         if row.open {
             end(&mut row).map_err(LocalError::Refused)?;
-            self.journal.keep(id, &row.record)?;
+            if cfg!(not(seeded_bug = "journal_skipped")) {
+                self.journal.keep(id, &row.record)?;
+            }
         }
         self.change(id, end)
     }
