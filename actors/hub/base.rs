@@ -10,16 +10,24 @@ use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, TransactionBehavior};
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A locked base is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many idle connections to PostgreSQL are kept.
-const IDLE: usize = 8;
+/// So many connections to PostgreSQL are used at once; more would only wait there.
+const CONNECTIONS: usize = 12;
+/// A connection knows so many statements, none longer than this in bytes.
+const MOST_PREPARED: usize = 200;
+/// See [`MOST_PREPARED`].
+const LONGEST_PREPARED: usize = 2000;
+/// A table that is not there: somebody made the base anew.
+const NO_TABLE: &str = "42P01";
 /// A transaction that met another one is begun anew so often.
 const TRIES: u32 = 5;
 
@@ -60,8 +68,8 @@ impl BaseError {
             ),
             BaseError::Postgres(error) => {
                 let code = error.code().map_or("", |code| code.code());
-                // Serialization failure, deadlock, a lost connection, a server that stops or starts.
-                ["40001", "40P01", "57P01", "57P02", "57P03"].contains(&code) || error.is_closed()
+                // Serialization failure, deadlock, a lost connection, a server that stops or starts, a base made anew.
+                ["40001", "40P01", "57P01", "57P02", "57P03", NO_TABLE].contains(&code) || error.is_closed()
             }
             BaseError::Settings(_) | BaseError::Dir(..) => false,
         }
@@ -84,8 +92,45 @@ impl Failure for BaseError {
 pub struct Base(Engine);
 
 enum Engine {
-    Sqlite { path: PathBuf, open: Mutex<Option<(Connection, (u64, u64))>>, numbers: Numbers },
-    Postgres { config: Box<postgres::Config>, idle: Mutex<Vec<postgres::Client>>, numbers: Numbers },
+    Sqlite(Box<File>),
+    Postgres(Box<Server>),
+}
+
+/// One SQLite file, and the connection to it with the file's identity.
+struct File {
+    path: PathBuf,
+    open: Mutex<Option<(Connection, (u64, u64))>>,
+    numbers: Numbers,
+}
+
+/// A PostgreSQL server, and the connections to it.
+struct Server {
+    config: postgres::Config,
+    numbers: Numbers,
+    idle: Mutex<Vec<Connected>>,
+    /// So many more may be made.
+    room: Mutex<usize>,
+    freed: Condvar,
+    /// The tables were seen to be there.
+    prepared: AtomicBool,
+}
+
+/// A connection, with the statements that it knows.
+struct Connected {
+    client: postgres::Client,
+    statements: Statements,
+}
+
+type Statements = HashMap<String, postgres::Statement>;
+
+/// A connection that is in use; another may be when it is dropped.
+struct Turn<'a>(&'a Server);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *locked(&self.0.room) += 1;
+        self.0.freed.notify_one();
+    }
 }
 
 /// One transaction.
@@ -97,7 +142,7 @@ pub struct Tx<'a> {
 
 enum On<'a> {
     Sqlite(rusqlite::Transaction<'a>),
-    Postgres(Mutex<postgres::Transaction<'a>>),
+    Postgres(Mutex<(postgres::Transaction<'a>, &'a mut Statements)>),
 }
 
 impl Base {
@@ -113,10 +158,17 @@ impl Base {
             let mut config =
                 config.map_err(|error| BaseError::Settings(format!("`hub.database`: {error}")))?;
             config.connect_timeout(PATIENCE).keepalives_idle(Duration::from_secs(30));
-            return Ok(Base(Engine::Postgres { config: Box::new(config), idle: Mutex::default(), numbers }));
+            return Ok(Base(Engine::Postgres(Box::new(Server {
+                config,
+                numbers,
+                idle: Mutex::default(),
+                room: Mutex::new(CONNECTIONS),
+                freed: Condvar::new(),
+                prepared: AtomicBool::new(false),
+            }))));
         }
         let path = dir.join(database.trim_start_matches("file://"));
-        Ok(Base(Engine::Sqlite { path, open: Mutex::default(), numbers }))
+        Ok(Base(Engine::Sqlite(Box::new(File { path, open: Mutex::default(), numbers }))))
     }
 
     /// Does some work in one transaction; it may be done again when another one was in the way.
@@ -125,8 +177,8 @@ impl Base {
     /// The work's own, or the base's; nothing was written.
     pub fn with<T, E: Failure>(&self, work: impl Fn(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         match &self.0 {
-            Engine::Sqlite { path, open, numbers } => sqlite(path, open, numbers, work),
-            Engine::Postgres { config, idle, numbers } => on_postgres(config, idle, numbers, work),
+            Engine::Sqlite(file) => sqlite(&file.path, &file.open, &file.numbers, work),
+            Engine::Postgres(server) => server.work(&work),
         }
     }
 }
@@ -249,62 +301,93 @@ fn open(path: &Path, numbers: &Numbers) -> Result<(Connection, (u64, u64)), Base
         .ok_or_else(|| BaseError::Settings(format!("{} vanished while it was opened", path.display())))
 }
 
-fn on_postgres<T, E: Failure>(
-    config: &postgres::Config,
-    idle: &Mutex<Vec<postgres::Client>>,
-    numbers: &Numbers,
-    work: impl Fn(&Tx<'_>) -> Result<T, E>,
-) -> Result<T, E> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let kept = locked(idle).pop().filter(|client| !client.is_closed());
-        let fresh = kept.is_none();
-        let mut client = match kept {
-            Some(client) => client,
-            None => connect(config, numbers)?,
-        };
-        let done = transact(&mut client, numbers, &work);
-        let is_closed = client.is_closed();
-        keep(idle, client);
-        match done {
-            // A connection that was idle may have died unseen: another is made.
-            Err(error) if tries < TRIES && (error.is_busy() || (is_closed && !fresh)) => {
-                std::thread::sleep(kernel::jittered(Duration::from_millis(5 << tries.min(6))));
+impl Server {
+    fn work<T, E: Failure>(&self, work: &impl Fn(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        let _turn = self.turn();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let kept = locked(&self.idle).pop().filter(|kept| !kept.client.is_closed());
+            let fresh = kept.is_none();
+            let mut connected = match kept {
+                Some(kept) => kept,
+                None => self.connect()?,
+            };
+            let done = self.transact(&mut connected, work);
+            let is_closed = connected.client.is_closed();
+            if !is_closed {
+                locked(&self.idle).push(connected);
             }
-            done => return done,
+            match done {
+                // A connection that was idle may have died unseen: another is made.
+                Err(error) if tries < TRIES && (error.is_busy() || (is_closed && !fresh)) => {
+                    self.forget();
+                    std::thread::sleep(kernel::jittered(Duration::from_millis(5 << tries.min(6))));
+                }
+                done => return done,
+            }
         }
     }
-}
 
-fn transact<T, E: Failure>(
-    client: &mut postgres::Client,
-    numbers: &Numbers,
-    work: &impl Fn(&Tx<'_>) -> Result<T, E>,
-) -> Result<T, E> {
-    let transaction = client.transaction().map_err(|error| E::from(error.into()))?;
-    let tx = Tx::new(On::Postgres(Mutex::new(transaction)));
-    let done = work(&tx)?;
-    tx.commit(numbers)?;
-    Ok(done)
-}
-
-fn connect(config: &postgres::Config, numbers: &Numbers) -> Result<postgres::Client, BaseError> {
-    let mut client = config.connect(postgres::NoTls)?;
-    let transaction = client.transaction()?;
-    let tx = Tx::new(On::Postgres(Mutex::new(transaction)));
-    // Several hubs may begin at once; one of them makes the tables.
-    tx.run("SELECT pg_advisory_xact_lock(739126)", &[])?;
-    schema::prepare(&tx, numbers.first())?;
-    tx.commit(numbers)?;
-    Ok(client)
-}
-
-fn keep(idle: &Mutex<Vec<postgres::Client>>, client: postgres::Client) {
-    let mut idle = locked(idle);
-    if idle.len() < IDLE && !client.is_closed() {
-        idle.push(client);
+    /// Waits for one of the connections.
+    fn turn(&self) -> Turn<'_> {
+        let mut room = locked(&self.room);
+        while *room == 0 {
+            room = self.freed.wait(room).unwrap_or_else(PoisonError::into_inner);
+        }
+        *room -= 1;
+        Turn(self)
     }
+
+    fn transact<T, E: Failure>(
+        &self,
+        connected: &mut Connected,
+        work: &impl Fn(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let Connected { client, statements } = connected;
+        let transaction = client.transaction().map_err(|error| E::from(error.into()))?;
+        let tx = Tx::new(On::Postgres(Mutex::new((transaction, statements))));
+        let done = work(&tx)?;
+        tx.commit(&self.numbers)?;
+        Ok(done)
+    }
+
+    fn connect(&self) -> Result<Connected, BaseError> {
+        let mut connected =
+            Connected { client: self.config.connect(postgres::NoTls)?, statements: HashMap::new() };
+        if !self.prepared.load(Relaxed) {
+            self.transact(&mut connected, &|tx: &Tx<'_>| {
+                // Several hubs may begin at once; one of them makes the tables.
+                tx.run("SELECT pg_advisory_xact_lock(739126)", &[])?;
+                schema::prepare(tx, self.numbers.first())
+            })?;
+            self.prepared.store(true, Relaxed);
+        }
+        Ok(connected)
+    }
+
+    /// Somebody made the base anew: the next connection makes the tables.
+    fn forget(&self) {
+        self.prepared.store(false, Relaxed);
+        locked(&self.idle).clear();
+    }
+}
+
+/// Statements are prepared once for each connection.
+fn prepared(
+    transaction: &mut postgres::Transaction<'_>,
+    statements: &mut Statements,
+    statement: &str,
+) -> Result<postgres::Statement, BaseError> {
+    if let Some(known) = statements.get(statement) {
+        return Ok(known.clone());
+    }
+    let made = transaction.prepare(&statement.replace('?', "$"))?;
+    // Those with numbers written into them would never end.
+    if statements.len() < MOST_PREPARED && statement.len() < LONGEST_PREPARED {
+        statements.insert(statement.to_owned(), made.clone());
+    }
+    Ok(made)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -321,7 +404,7 @@ impl<'a> Tx<'a> {
         numbers.note(self.highest.get())?;
         match self.on {
             On::Sqlite(tx) => Ok(tx.commit()?),
-            On::Postgres(tx) => Ok(tx.into_inner().unwrap_or_else(PoisonError::into_inner).commit()?),
+            On::Postgres(tx) => Ok(tx.into_inner().unwrap_or_else(PoisonError::into_inner).0.commit()?),
         }
     }
 
@@ -347,7 +430,9 @@ impl<'a> Tx<'a> {
             }
             On::Postgres(tx) => {
                 let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-                Ok(locked(tx).execute(&dialect(statement), &values)?)
+                let (transaction, statements) = &mut *locked(tx);
+                let statement = prepared(transaction, statements, statement)?;
+                Ok(transaction.execute(&statement, &values)?)
             }
         }
     }
@@ -368,8 +453,9 @@ impl<'a> Tx<'a> {
             }
             On::Postgres(tx) => {
                 let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-                let rows = locked(tx).query(&dialect(statement), &values)?;
-                rows.iter().map(row).collect()
+                let (transaction, statements) = &mut *locked(tx);
+                let statement = prepared(transaction, statements, statement)?;
+                transaction.query(&statement, &values)?.iter().map(row).collect()
             }
         }
     }
@@ -389,10 +475,6 @@ impl<'a> Tx<'a> {
             On::Postgres(_) => " FOR UPDATE SKIP LOCKED",
         }
     }
-}
-
-fn dialect(statement: &str) -> String {
-    statement.replace('?', "$")
 }
 
 impl Row {
