@@ -305,18 +305,6 @@ fn a_file_in_the_place_of_the_socket_is_not_deleted() {
 }
 
 #[test]
-fn a_hangup_does_not_end_the_drone() {
-    let mut bench = Bench::new();
-    bench.start();
-    bench.wait_until_said("drone runs");
-    bench.signal(rustix::process::Signal::HUP);
-    bench.wait_until_said("does not reload");
-    bench.signal(rustix::process::Signal::USR1);
-    bench.wait_until_said("status healthy=");
-    assert_eq!(bench.stop(), Some(0));
-}
-
-#[test]
 fn output_that_nobody_can_read_is_an_error_and_no_crash() {
     let mut bench = Bench::new();
     bench.start();
