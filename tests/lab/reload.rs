@@ -44,6 +44,8 @@ fn a_new_configuration_comes_into_force_by_command_by_signal_and_when_it_is_save
     bench.signal(Signal::HUP);
     bench.wait("it runs again", || bench.said("drone runs") == 3);
     assert!(bench.said("lane.0.workers: 1 -> 3") >= 1, "the difference is not in the log");
+    bench.signal(Signal::USR1);
+    bench.wait_until_said("status healthy=");
     // By being saved; a lane more.
     let file = bench.path("dronekeeper.toml");
     let text = fs::read_to_string(&file).unwrap();
