@@ -234,29 +234,45 @@ fn sqlite<T, E: Failure>(
     work: impl Fn(&Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut kept = locked(kept);
-    // A file that was truncated, removed or replaced is begun anew: the drones say what they have.
-    if kept.as_ref().is_some_and(|(_, identity)| identity_of(path) != Some(*identity)) {
-        *kept = None;
-    }
-    if kept.is_none() {
-        *kept = Some(open(path, numbers)?);
-    }
-    let Some((db, _)) = kept.as_mut() else { return Err(BaseError::Settings("no base".into()).into()) };
-    let done = (|| {
-        let transaction = db
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| E::from(error.into()))?;
-        let tx = Tx::new(On::Sqlite(transaction));
-        let done = work(&tx)?;
-        tx.commit(numbers)?;
-        Ok(done)
-    })();
-    if done.is_err() && !is_sound(db) {
+    for _ in 0..TRIES {
+        // A file that was truncated, removed or replaced is begun anew: the drones say what they have.
+        if kept.as_ref().is_some_and(|(_, identity)| identity_of(path) != Some(*identity)) {
+            *kept = None;
+        }
+        let (db, identity) = match &mut *kept {
+            Some(kept) => kept,
+            none => none.insert(open(path, numbers)?),
+        };
+        let occupied = occupied(path);
+        let done = transact(db, numbers, &work);
+        // SQLite writes the pages that changed: a file that was truncated meanwhile is long again, and full of holes.
+        let is_there = identity_of(path) == Some(*identity);
+        let is_whole = done.is_ok() && self::occupied(path) >= occupied;
+        if is_there && (is_whole || is_sound(path)) {
+            return done;
+        }
+        if !is_there {
+            continue;
+        }
         tracing::error!(base = %path.display(), "the hub's base is damaged: set aside, a new one is begun");
         *kept = None;
         set_aside(path);
     }
-    done
+    Err(BaseError::Settings(format!("{} is damaged again and again", path.display())).into())
+}
+
+fn transact<T, E: Failure>(
+    db: &mut Connection,
+    numbers: &Numbers,
+    work: impl Fn(&Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let transaction = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|error| E::from(error.into()))?;
+    let tx = Tx::new(On::Sqlite(transaction));
+    let done = work(&tx)?;
+    tx.commit(numbers)?;
+    Ok(done)
 }
 
 /// Which file a path leads to, if it holds anything.
@@ -266,9 +282,18 @@ fn identity_of(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-fn is_sound(db: &Connection) -> bool {
-    let check = db.pragma_query_value(None, "quick_check", |row| row.get::<_, String>(0));
-    check.is_ok_and(|said| said == "ok")
+/// The room that a file takes on the disk, in blocks.
+fn occupied(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| std::os::unix::fs::MetadataExt::blocks(&metadata))
+}
+
+/// Asks a connection that remembers nothing of the file.
+fn is_sound(path: &Path) -> bool {
+    let fresh = identity_of(path).and_then(|_| Connection::open(path).ok());
+    fresh.is_some_and(|db| {
+        let check = db.pragma_query_value(None, "quick_check", |row| row.get::<_, String>(0));
+        check.is_ok_and(|said| said == "ok")
+    })
 }
 
 fn set_aside(path: &Path) {
@@ -593,4 +618,32 @@ impl ToSql for Value {
     }
 
     to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    #[test]
+    fn a_file_that_is_truncated_while_it_is_written_is_begun_anew_and_the_work_is_done_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = Base::new("hub.sqlite", dir.path(), Some(1)).unwrap();
+        let add = |name: &str| format!("INSERT INTO labels (id, name, record) VALUES (1, '{name}', '')");
+        base.with(|tx| tx.run(&add("lost"), &[])).unwrap();
+        let (tries, new) = (AtomicU32::new(0), add("new"));
+        let done = base.with(|tx| {
+            let done = tx.run("UPDATE labels SET name = 'never kept'", &[])?;
+            if tries.fetch_add(1, Relaxed) == 0 {
+                std::fs::write(dir.path().join("hub.sqlite"), b"").unwrap();
+                return Ok(done);
+            }
+            tx.run(&new, &[])
+        });
+        assert_eq!((done.unwrap(), tries.load(Relaxed)), (1, 2));
+        let names = base.with(|tx| tx.rows("SELECT name FROM labels", &[])).unwrap();
+        assert_eq!(names.iter().map(|row| row.text(0)).collect::<Vec<_>>(), ["new"]);
+        let kept = std::fs::read_dir(dir.path()).unwrap().flatten();
+        assert!(kept.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().contains(".damaged-")));
+    }
 }

@@ -374,7 +374,8 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
     drones[0].wait("what was given and what was ordered again is finished", || {
         finished(&hub).is_superset(&expected)
     });
-    assert!(finished(&hub).is_subset(&expected.union(&all).copied().collect()));
+    // A job that was reported just before the base was lost is told again, and no other than these.
+    assert!(finished(&hub).iter().all(|id| all.contains(id) || lost.contains(id) || again.contains(id)));
     // The hub moves to another address.
     hub.move_away();
     hub.start();
