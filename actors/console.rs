@@ -271,8 +271,8 @@ async fn containers_resume(desk: web::Data<Desk>, body: web::Json<Container>) ->
 }
 
 fn drain(desk: &Desk, name: Option<String>, drain: bool) -> HttpResponse {
-    desk.site.containers.drain(name, drain);
-    answer(Ok(drain))
+    let kept = desk.site.containers.drain(name, drain);
+    answer(kept.map(|()| drain).map_err(|error| format!("in force, but lost by a restart: {error}")))
 }
 
 async fn reboot(desk: web::Data<Desk>) -> HttpResponse {

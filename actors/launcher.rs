@@ -11,28 +11,32 @@
 //! actor alone.
 
 pub mod engine;
+pub mod frozen;
 pub mod graceful;
 pub mod holder;
 pub mod locks;
 pub mod plan;
 pub mod reboot;
 pub mod standing;
+pub mod wanted;
 
 use crate::shown::{Shown, chain};
 use crate::site::Site;
 use actix::prelude::*;
 use config::Containers;
 use engine::{Engine, EngineError};
+use frozen::Frozen;
 use graceful::Told;
 use locks::Locks;
-use plan::{Action, Stops, Wanted, plan};
+use plan::{Action, Seen, Stops, plan};
 use reboot::Reboots;
-use standing::ContainerView;
+use standing::{ContainerView, Gone};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
+use wanted::{Images, Wanted};
 
 /// Time between two rounds while the engine says nothing.
 const TICK: Duration = Duration::from_secs(5);
@@ -42,6 +46,8 @@ const TOGETHER: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After a creation that failed, a name rests so long.
 const FAILED: Duration = Duration::from_secs(10);
+/// A canary image that could not be had is asked for again after so long.
+const CANARY: Duration = Duration::from_secs(60);
 
 /// The actor: one per drone with `[containers]`.
 pub struct Launcher {
@@ -59,8 +65,11 @@ struct Mind {
     locks: Locks,
     told: Told,
     reboots: Reboots,
+    frozen: Frozen,
     /// When a name may be created again.
     rests: BTreeMap<String, Instant>,
+    /// When the canary image is asked for again.
+    canary_rests: Option<Instant>,
 }
 
 impl Launcher {
@@ -72,7 +81,9 @@ impl Launcher {
             locks: Locks::new(&settings.lock),
             told: Told::open(&state_dir.join("containers.json")),
             reboots: Reboots::open(&settings, &state_dir.join("reboot.json")),
+            frozen: Frozen::default(),
             rests: BTreeMap::new(),
+            canary_rests: None,
         };
         Launcher { site, settings, mind: Some(mind), failures: 0, listening: false }
     }
@@ -154,44 +165,79 @@ impl Actor for Launcher {
 impl Mind {
     /// Looks, plans, acts, and shows what it saw.
     async fn round(&mut self, site: &Arc<Site>, settings: &Containers) -> Result<(), EngineError> {
-        let seen = self.engine.look().await?;
-        self.told.forget_all_but(&seen);
-        let image = self.image(settings).await?;
+        let looked = self.engine.look().await;
+        match &looked {
+            Ok(seen) => self.frozen.saw(seen),
+            Err(error) if error.is_silent() => self.frozen.silent(),
+            Err(_) => self.frozen.away(),
+        }
+        let done = match &looked {
+            Ok(seen) => self.mend(seen, site, settings).await,
+            Err(_) => Ok(()),
+        };
+        let seen = looked.as_deref().unwrap_or_default();
+        let frozen = self.frozen.all(seen, settings.frozen_after);
+        if let Some(why) = frozen.as_ref().filter(|_| settings.reboot_when_frozen) {
+            self.reboots.frozen(why, settings);
+        }
+        let busy = seen.iter().any(|seen| !self.frozen.is(&seen.id));
+        self.reboots.round(site, settings, busy).await;
+        site.containers.frozen(frozen);
+        looked.and(done)
+    }
+
+    /// Does what is to be done for these.
+    async fn mend(
+        &mut self,
+        seen: &[Seen],
+        site: &Arc<Site>,
+        settings: &Containers,
+    ) -> Result<(), EngineError> {
+        self.told.forget_all_but(seen);
+        let images = self.images(settings).await?;
         let stops = Stops::look(settings, &site.containers, self.reboots.is_wanted(settings));
-        let wanted = Wanted::of(settings, &image, &site.drone);
-        let actions = plan(&wanted, &seen, &stops, &self.told, SystemTime::now());
+        let wanted = Wanted::of(settings, &images, &site.drone);
+        let actions = plan(&wanted, seen, &stops, &self.told, SystemTime::now());
         let (creations, others): (Vec<Action>, Vec<Action>) =
             actions.into_iter().partition(|action| matches!(action, Action::Create { .. }));
-        for action in others {
-            if let Err(error) = self.act(&action, settings).await {
-                if error.is_down() {
-                    return Err(error);
-                }
-                warn!(container = %action.name(), error = %chain(&error), "{} failed", action.verb());
-            }
-        }
+        self.act(others, site, settings).await?;
         self.create(creations, settings, &wanted).await?;
         if stops.host.is_none() {
-            self.engine.remove_old_images(&settings.image, &image).await;
+            self.engine.remove_old_images(&settings.image, &images).await;
         }
-        let busy = !seen.is_empty();
-        self.reboots.round(site, settings, busy).await;
-        site.containers
-            .saw(seen.iter().map(|seen| ContainerView::of(seen, &self.told)).collect(), stops.words());
+        let views = seen.iter().map(|seen| ContainerView::of(seen, &self.told, self.frozen.is(&seen.id)));
+        site.containers.saw(views.collect(), stops.words());
         Ok(())
     }
 
-    /// The image that is wanted, pulled when it is missing.
-    async fn image(&mut self, settings: &Containers) -> Result<String, EngineError> {
-        if let Some(id) = self.engine.image_id(&settings.image).await? {
+    /// The images that are wanted, pulled when they are missing. A canary that cannot be had is replaced by the image of
+    /// all: the number of containers counts for more.
+    async fn images(&mut self, settings: &Containers) -> Result<Images, EngineError> {
+        let main = self.image(&settings.image, settings).await?;
+        let mut canary = None;
+        if !settings.canary_image.is_empty() && self.canary_rests.is_none_or(|until| until <= Instant::now())
+        {
+            match self.image(&settings.canary_image, settings).await {
+                Ok(id) => canary = Some(id),
+                Err(error) => {
+                    let (image, error) = (&settings.canary_image, chain(&error));
+                    warn!(image, error, "no canary image: all containers get `containers.image`");
+                    self.canary_rests = Some(Instant::now() + CANARY);
+                }
+            }
+        }
+        Ok(Images { main, canary })
+    }
+
+    async fn image(&self, image: &str, settings: &Containers) -> Result<String, EngineError> {
+        if let Some(id) = self.engine.image_id(image).await? {
             return Ok(id);
         }
-        info!(image = %settings.image, "pulling the image");
+        info!(image, "pulling the image");
         let begun = Instant::now();
-        self.engine.pull(settings).await?;
-        info!(image = %settings.image, took = ?begun.elapsed(), "image pulled");
-        let id = self.engine.image_id(&settings.image).await?;
-        id.ok_or_else(|| EngineError::NoImage(settings.image.clone()))
+        self.engine.pull(image, settings).await?;
+        info!(image, took = ?begun.elapsed(), "image pulled");
+        self.engine.image_id(image).await?.ok_or_else(|| EngineError::NoImage(image.to_owned()))
     }
 
     /// Creates what is missing, side by side, each under its name's lock.
@@ -220,7 +266,8 @@ impl Mind {
                     continue;
                 }
             };
-            let (engine, spec) = (self.engine.clone(), wanted.spec(&name, settings));
+            let Some(recipe) = wanted.recipe(&name) else { continue };
+            let (engine, spec) = (self.engine.clone(), recipe.spec(&name, settings));
             flights.spawn(async move {
                 let done = engine.create(&name, spec).await;
                 drop(lock);
@@ -241,40 +288,88 @@ impl Mind {
         down.map_or(Ok(()), Err)
     }
 
-    async fn act(&mut self, action: &Action, settings: &Containers) -> Result<(), EngineError> {
-        match action {
-            Action::Create { .. } => Ok(()),
-            Action::Start { id, .. } => self.engine.start(id).await,
-            Action::Unpause { id, name } => {
-                warn!(container = %name, "paused by somebody: resumed");
-                self.engine.unpause(id).await
-            }
-            Action::Remove { id, name, why } => {
-                let (code, words) = self.engine.last_words(id).await;
-                info!(container = %name, code, why, last = %Shown::text(&words), "container removed");
-                self.engine.remove(id).await
-            }
-            Action::Tell { id, name, why } => {
-                let main = self.engine.main_pid(id).await?;
-                let lock = settings.pid_lock.clone();
-                let holder = tokio::task::spawn_blocking(move || holder::of(main, &lock)).await;
-                match holder.ok().flatten() {
-                    Some(pid) => {
-                        info!(container = %name, pid, why, "told to end; its test may finish");
-                        holder::tell(pid);
-                        self.told.note(id, why, true);
-                    }
-                    None => {
-                        debug!(container = %name, why, "nobody holds its lock: left alone for now");
-                        self.told.note(id, why, false);
-                    }
+    /// Does the rest, side by side: one that hangs holds up none. An error is that container's own, unless the engine is
+    /// away.
+    async fn act(
+        &mut self,
+        actions: Vec<Action>,
+        site: &Arc<Site>,
+        settings: &Containers,
+    ) -> Result<(), EngineError> {
+        let mut flights = tokio::task::JoinSet::new();
+        for action in actions {
+            if let Action::Tell { id, name, why } = &action {
+                let told = self.tell(id, name, why, settings).await;
+                if let Err(error) = told {
+                    warn!(container = %name, error = %chain(&error), "{} failed", action.verb());
                 }
-                Ok(())
+            } else if self.frozen.is_due(action.id()) {
+                let (engine, site) = (self.engine.clone(), site.clone());
+                flights.spawn(async move { (do_one(&engine, &site, &action).await, action) });
             }
-            Action::Stop { id, name, why } => {
-                warn!(container = %name, why, "did not end by itself: stopped the hard way");
-                self.engine.stop(id).await
+        }
+        let mut failed = None;
+        while let Some(Ok((done, action))) = flights.join_next().await {
+            if let Action::Stop { id, .. } = &action {
+                self.frozen.stopped(id, done.is_ok());
             }
+            if let Err(error) = done {
+                warn!(container = %action.name(), error = %chain(&error), "{} failed", action.verb());
+                failed = Some(error);
+            }
+        }
+        match failed {
+            Some(error) if error.is_down() => self.engine.look().await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the process inside to end.
+    async fn tell(
+        &mut self,
+        id: &str,
+        name: &str,
+        why: &str,
+        settings: &Containers,
+    ) -> Result<(), EngineError> {
+        let main = self.engine.main_pid(id).await?;
+        let lock = settings.pid_lock.clone();
+        let holder = tokio::task::spawn_blocking(move || holder::of(main, &lock)).await;
+        match holder.ok().flatten() {
+            Some(pid) => {
+                info!(container = %name, pid, why, "told to end; its test may finish");
+                holder::tell(pid);
+                self.told.note(id, why, true);
+            }
+            None => {
+                debug!(container = %name, why, "nobody holds its lock: left alone for now");
+                self.told.note(id, why, false);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What needs nothing but the engine.
+async fn do_one(engine: &Engine, site: &Site, action: &Action) -> Result<(), EngineError> {
+    match action {
+        Action::Create { .. } | Action::Tell { .. } => Ok(()),
+        Action::Start { id, .. } => engine.start(id).await,
+        Action::Unpause { id, name } => {
+            warn!(container = %name, "paused by somebody: resumed");
+            engine.unpause(id).await
+        }
+        Action::Remove { id, name, why } => {
+            let (code, words) = engine.last_words(id).await;
+            let last = Shown::text(&words).to_string();
+            info!(container = %name, code, why, last, "container removed");
+            engine.remove(id).await?;
+            site.containers.gone(Gone::now(name, code, why, last));
+            Ok(())
+        }
+        Action::Stop { id, name, why } => {
+            warn!(container = %name, why, "did not end by itself: stopped the hard way");
+            engine.stop(id).await
         }
     }
 }

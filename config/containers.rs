@@ -15,6 +15,10 @@ pub struct Containers {
     pub engine: String,
     /// The image, `registry/name:tag` or `registry/name@sha256:…`; empty: no containers are kept.
     pub image: String,
+    /// Another image, tried by a share of the containers first; empty: none.
+    pub canary_image: String,
+    /// That share, from 0 to 1; rounded up to whole containers, always the same.
+    pub canary_share: f64,
     /// So many containers, named `000`, `001`, …
     pub count: u32,
     /// Goes before these names in the engine.
@@ -44,6 +48,13 @@ pub struct Containers {
     /// Between two reboots there is at least so long.
     #[serde(deserialize_with = "units::duration")]
     pub reboot_interval: Duration,
+    /// In seven days there are at most so many.
+    pub reboot_budget: u32,
+    /// The host is rebooted when all containers are frozen, or the engine is.
+    pub reboot_when_frozen: bool,
+    /// An engine that is reached and does not answer counts as frozen after so long.
+    #[serde(deserialize_with = "units::duration")]
+    pub frozen_after: Duration,
     /// `HOST:CONTAINER[:ro]`; `{name}` is the container's name.
     pub volumes: Vec<String>,
     /// The environment; `{name}`, `{host}` and `{count}` may stand in values.
@@ -69,6 +80,8 @@ impl Default for Containers {
         Containers {
             engine: "unix:///var/run/docker.sock".into(),
             image: String::new(),
+            canary_image: String::new(),
+            canary_share: 0.1,
             count: 4,
             name_prefix: String::new(),
             max_uptime: Duration::from_secs(4 * 3600),
@@ -81,6 +94,9 @@ impl Default for Containers {
             reboot_command: Vec::new(),
             reboot_grace: Duration::from_secs(4 * 3600),
             reboot_interval: Duration::from_secs(6 * 3600),
+            reboot_budget: 14,
+            reboot_when_frozen: false,
+            frozen_after: Duration::from_secs(600),
             volumes: vec!["/b/{name}:/b".into()],
             env: BTreeMap::new(),
             command: Vec::new(),
@@ -120,6 +136,12 @@ pub(crate) fn judge(containers: &Containers, complaints: &mut Vec<Complaint>) {
     }
     if !containers.cpus.is_finite() || containers.cpus < 0.0 {
         complain("cpus", "is no number of processors", "write for example 2");
+    }
+    if !(0.0..=1.0).contains(&containers.canary_share) {
+        complain("canary_share", "is no share", "write for example 0.1 for a tenth of the containers");
+    }
+    if containers.reboot_when_frozen && containers.reboot_command.is_empty() {
+        complain("reboot_when_frozen", "needs a `reboot_command`", "write for example [\"/sbin/reboot\"]");
     }
     let host = containers.host_max_uptime;
     if !host.is_zero() && host < Duration::from_secs(3600) {

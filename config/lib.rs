@@ -168,6 +168,8 @@ impl Config {
             &[
                 "engine",
                 "image",
+                "canary_image",
+                "canary_share",
                 "count",
                 "name_prefix",
                 "max_uptime",
@@ -180,6 +182,9 @@ impl Config {
                 "reboot_command",
                 "reboot_grace",
                 "reboot_interval",
+                "reboot_budget",
+                "reboot_when_frozen",
+                "frozen_after",
                 "volumes",
                 "env",
                 "command",

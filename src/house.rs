@@ -8,6 +8,7 @@ use actors::holds::Holds;
 use actors::inquirer::HubTrouble;
 use actors::inquirer::inquiries::Inquiries;
 use actors::lane::Lane;
+use actors::launcher::locks::{Lock, Locks};
 use actors::ledger::Ledger;
 use actors::link::{HubError, Link};
 use actors::notifier::Sink;
@@ -31,6 +32,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
+use tracing::warn;
 use uuid::Uuid;
 
 /// A branch that gave up is tried again after so long (DESIGN.md, the tree).
@@ -88,6 +90,7 @@ pub struct House {
     pub desk: Arc<Desk>,
     state_dir: PathBuf,
     _state_lock: rustix::fd::OwnedFd,
+    _launcher_lock: Option<Lock>,
     io: Option<Runtime>,
 }
 
@@ -100,6 +103,7 @@ impl House {
         let state_dir =
             std::path::absolute(&config.drone.state_dir).unwrap_or_else(|_| config.drone.state_dir.clone());
         let (lock, boot) = (lock(&state_dir)?, Uuid::new_v4());
+        let launcher = launcher(&config.containers)?;
         let root = Arc::new(Root::open(root)?);
         let trash = Arc::new(Trash::open(&root)?);
         let io = runtime().map_err(|error| HouseError::Settings(format!("cannot start threads: {error}")))?;
@@ -127,7 +131,7 @@ impl House {
             hub_trouble: HubTrouble::default(),
             standing: Standing::default(),
             roster: Roster::new(&state_dir),
-            containers: actors::launcher::standing::Standing::default(),
+            containers: actors::launcher::standing::Standing::open(&state_dir.join("drained.json")),
             queues: Queues::new(&state_dir, config.queues.clone(), boot),
             output_dir: state_dir.join("queue-output"),
             inquiries: Inquiries::default(),
@@ -166,6 +170,7 @@ impl House {
             desk,
             state_dir,
             _state_lock: lock,
+            _launcher_lock: launcher,
             io: Some(io),
         }))
     }
@@ -285,6 +290,28 @@ pub fn runtime() -> std::io::Result<Runtime> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(threads).max_blocking_threads(16).thread_name("transfer").enable_all().build()
+}
+
+/// One dronekeeper alone keeps the containers of a host: it holds the lock of a container that is never made, for life.
+fn launcher(containers: &config::Containers) -> Result<Option<Lock>, HouseError> {
+    if containers.image.is_empty() {
+        return Ok(None);
+    }
+    let locks = Locks::new(&containers.lock);
+    match locks.take("dronekeeper") {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => {
+            let path = containers.lock.replace("{name}", "dronekeeper");
+            Err(HouseError::Held(format!(
+                "another dronekeeper keeps the containers of this host: it holds {path}"
+            )))
+        }
+        // Results are offloaded all the same; each container says what is wrong with its own.
+        Err(error) => {
+            warn!(%error, "`containers.lock` cannot be taken");
+            Ok(None)
+        }
+    }
 }
 
 /// Locks the state directory itself: a lock file could be unlinked.

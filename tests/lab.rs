@@ -23,6 +23,8 @@ mod containers;
 mod crash;
 #[path = "lab/docs.rs"]
 mod docs;
+#[path = "lab/engine.rs"]
+mod engine;
 #[path = "lab/fleet.rs"]
 mod fleet;
 #[path = "lab/hostile.rs"]

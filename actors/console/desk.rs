@@ -119,6 +119,13 @@ impl Desk {
             let text = format!("the engine cannot be used since {}: {error}", rfc3339(*since));
             problem("containers", text, "is dockerd up, is containers.engine right?");
         }
+        if let Some(why) = &containers.frozen {
+            problem(
+                "containers",
+                why.clone(),
+                "look at dockerd and the kernel's log; a reboot may be needed",
+            );
+        }
         let dead = site.queues.list(Some("dead"), None).unwrap_or_default();
         if let [first, others @ ..] = &dead[..] {
             let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
@@ -242,6 +249,7 @@ impl Desk {
                 HubStatus { url: hub.url.join(", "), last_success: last_success.map(seconds), last_error }
             }),
             containers: containers.containers,
+            containers_gone: containers.gone,
             containers_stopped: containers.stopped,
             reboot_waits: containers.reboot_waits,
             mail: self.mail.as_deref().map(Outlet::status),

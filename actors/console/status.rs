@@ -24,6 +24,9 @@ pub struct Status {
     pub hub: Option<HubStatus>,
     #[serde(default)]
     pub containers: Vec<crate::launcher::standing::ContainerView>,
+    /// Those that ended lately, the newest first.
+    #[serde(default)]
+    pub containers_gone: Vec<crate::launcher::standing::Gone>,
     /// Why no containers are started, if none are.
     #[serde(default)]
     pub containers_stopped: Option<String>,

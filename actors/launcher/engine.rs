@@ -4,6 +4,7 @@
 //! the socket may have been replaced.
 
 use super::plan::{Seen, State};
+use super::wanted::Images;
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{
@@ -48,6 +49,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Was the engine reached, and said nothing?
+    pub fn is_silent(&self) -> bool {
+        matches!(self, EngineError::Silent(_) | EngineError::Engine(Error::RequestTimeoutError))
+    }
+
     /// Is it the engine itself, and not what was asked of it?
     pub fn is_down(&self) -> bool {
         match self {
@@ -70,7 +76,7 @@ pub struct Engine {
 #[derive(Clone, Debug)]
 pub struct Spec(pub(super) ContainerCreateBody);
 
-impl super::plan::Wanted {
+impl super::wanted::Recipe {
     /// What a container of this name is made from.
     pub(super) fn spec(&self, name: &str, settings: &Containers) -> Spec {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -168,13 +174,13 @@ impl Engine {
         }
     }
 
-    /// Pulls the image; what the engine says of it is logged now and then.
+    /// Pulls an image; what the engine says of it is logged now and then.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub async fn pull(&self, settings: &Containers) -> Result<(), EngineError> {
-        let credentials = credentials(settings)?;
-        let options = CreateImageOptionsBuilder::new().from_image(&settings.image).build();
+    pub async fn pull(&self, image: &str, settings: &Containers) -> Result<(), EngineError> {
+        let credentials = credentials(image, settings)?;
+        let options = CreateImageOptionsBuilder::new().from_image(image).build();
         let docker = self.docker().await?;
         let mut words = docker.create_image(Some(options), None, credentials);
         let mut said = tokio::time::Instant::now();
@@ -182,7 +188,7 @@ impl Engine {
             let word = word?;
             if said.elapsed() > Duration::from_secs(5) {
                 said = tokio::time::Instant::now();
-                info!(image = %settings.image, layer = word.id.as_deref(), status = word.status.as_deref(), "pulling");
+                info!(image, layer = word.id.as_deref(), status = word.status.as_deref(), "pulling");
             }
         }
         Ok(())
@@ -265,7 +271,7 @@ impl Engine {
     }
 
     /// Removes the images of our repository that are not wanted and that nothing uses; others are never touched.
-    pub async fn remove_old_images(&self, image: &str, wanted: &str) {
+    pub async fn remove_old_images(&self, image: &str, wanted: &Images) {
         let repository = repository(image);
         let Ok(docker) = self.docker().await else { return };
         let options = ListImagesOptionsBuilder::new().build();
@@ -286,12 +292,13 @@ impl Engine {
 }
 
 /// The names of the images of this repository, and of it alone, that are older than the wanted one and not used.
-fn outdated(images: Vec<ImageSummary>, wanted: &str, used: &[String], repository: &str) -> Vec<String> {
+fn outdated(images: Vec<ImageSummary>, wanted: &Images, used: &[String], repository: &str) -> Vec<String> {
     // A newer one is what somebody brought in advance.
-    let Some(made) = images.iter().find(|image| image.id == wanted).map(|image| image.created) else {
+    let Some(made) = images.iter().find(|image| image.id == wanted.main).map(|image| image.created) else {
         return Vec::new();
     };
-    let old = images.into_iter().filter(|image| image.created < made && !used.contains(&image.id));
+    let is_wanted = |id: &String| used.contains(id) || wanted.canary.as_ref() == Some(id);
+    let old = images.into_iter().filter(|image| image.created < made && !is_wanted(&image.id));
     let names = old.filter_map(|image| {
         let all: Vec<&String> = image.repo_tags.iter().chain(&image.repo_digests).collect();
         let known: Vec<&&String> = all.iter().filter(|name| !name.contains("<none>")).collect();
@@ -313,11 +320,11 @@ fn repository(image: &str) -> &str {
 }
 
 /// What the registry wants to know: `user:password`, or a Docker config file.
-fn credentials(settings: &Containers) -> Result<Option<DockerCredentials>, EngineError> {
+fn credentials(image: &str, settings: &Containers) -> Result<Option<DockerCredentials>, EngineError> {
     let Some(path) = &settings.registry_auth_file else { return Ok(None) };
     let failed = |why: String| EngineError::Auth(format!("{}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let registry = repository(&settings.image).split('/').next().unwrap_or_default().to_owned();
+    let registry = repository(image).split('/').next().unwrap_or_default().to_owned();
     let plain =
         |pair: &str| pair.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()));
     let pair = match serde_json::from_str::<serde_json::Value>(&text) {

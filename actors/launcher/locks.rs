@@ -66,3 +66,50 @@ impl Drop for Lock {
         let _ = std::fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_hand_has_a_lock_and_its_file_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let locks = Locks::new(&format!("{}/{{name}}.lock", dir.path().display()));
+        let lock = locks.take("000").unwrap();
+        assert!(lock.is_some() && locks.take("000").unwrap().is_none());
+        assert!(locks.take("001").unwrap().is_some(), "names have locks of their own");
+        drop(lock);
+        assert!(!dir.path().join("000.lock").exists());
+        assert!(locks.take("000").unwrap().is_some());
+    }
+
+    #[test]
+    fn the_record_lock_of_the_original_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("000.lock");
+        let take = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB); \
+                    print('held', flush=True); sys.stdin.read()";
+        let mut other = std::process::Command::new("python3")
+            .args(["-c", take])
+            .arg(&path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 4];
+        io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let locks = Locks::new(&format!("{}/{{name}}.lock", dir.path().display()));
+        assert!(locks.take("000").unwrap().is_none() && path.exists());
+        drop(other.stdin.take());
+        other.wait().unwrap();
+        assert!(locks.take("000").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_or_has_no_directory_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/null", dir.path().join("000.lock")).unwrap();
+        assert!(Locks::new(&format!("{}/{{name}}.lock", dir.path().display())).take("000").is_err());
+        assert!(Locks::new(&format!("{}/nosuch/{{name}}.lock", dir.path().display())).take("000").is_err());
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::graceful::Told;
 use super::standing::Standing;
+use super::wanted::Wanted;
 use config::Containers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -32,19 +33,6 @@ pub struct Seen {
     pub created: SystemTime,
     /// The hash of what it was made from.
     pub spec: String,
-}
-
-/// What is wanted.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The names, in order.
-    pub names: Vec<String>,
-    /// The hash of what each is to be made from.
-    pub spec: String,
-    /// The engine's name for the image.
-    pub image: String,
-    max_uptime: Duration,
-    stop_timeout: Duration,
 }
 
 /// Who does not want containers.
@@ -106,6 +94,18 @@ impl Action {
         }
     }
 
+    /// The engine's name for it; empty for one that is not there yet.
+    pub fn id(&self) -> &str {
+        match self {
+            Action::Create { .. } => "",
+            Action::Start { id, .. }
+            | Action::Unpause { id, .. }
+            | Action::Remove { id, .. }
+            | Action::Tell { id, .. }
+            | Action::Stop { id, .. } => id,
+        }
+    }
+
     /// What it is called.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -121,32 +121,6 @@ impl Action {
 
 /// Made, and not started within so long: stuck (moby#8294).
 const STUCK: Duration = Duration::from_secs(60);
-
-impl Wanted {
-    /// What the settings want of this image.
-    pub fn of(settings: &Containers, image: &str, drone: &str) -> Self {
-        let names = (0..settings.count).map(|number| format!("{number:03}")).collect();
-        let made_of = format!(
-            "{image} {drone} {:?} {:?} {:?} {:?} {} {} {}",
-            settings.volumes,
-            settings.env,
-            settings.command,
-            settings.devices,
-            settings.cpus,
-            settings.memory,
-            settings.pids
-        );
-        let spec = crate::lab::Digest::of(made_of.as_bytes()).to_string().chars().take(16).collect();
-        let (max_uptime, stop_timeout) = (settings.max_uptime, settings.stop_timeout);
-        Wanted { names, spec, image: image.to_owned(), max_uptime, stop_timeout }
-    }
-
-    /// How long this container may run: spread, so that all are not replaced together.
-    fn uptime(&self, name: &str) -> Option<Duration> {
-        let share = f64::from(crc32c::crc32c(name.as_bytes())) / f64::from(u32::MAX);
-        (!self.max_uptime.is_zero()).then(|| self.max_uptime.mul_f64(1.0 + share / 10.0))
-    }
-}
 
 impl Stops {
     /// Looks at the files, and at what people said.
@@ -212,7 +186,7 @@ pub fn plan(wanted: &Wanted, seen: &[Seen], stops: &Stops, told: &Told, now: Sys
             State::Between => {}
         }
     }
-    let missing = wanted.names.iter().filter(|name| !taken.contains(*name) && stops.why(name).is_none());
+    let missing = wanted.names().filter(|name| !taken.contains(*name) && stops.why(name).is_none());
     actions.extend(missing.map(|name| Action::Create { name: name.clone() }));
     actions
 }
@@ -222,10 +196,10 @@ fn reason(wanted: &Wanted, container: &Seen, stops: &Stops, age: Duration) -> Op
     if let Some(why) = stops.why(&container.name) {
         return Some(why.to_owned());
     }
-    if !wanted.names.contains(&container.name) {
+    let Some(recipe) = wanted.recipe(&container.name) else {
         return Some("fewer containers are wanted".into());
-    }
-    if container.spec != wanted.spec {
+    };
+    if container.spec != recipe.spec {
         return Some("its image or its settings are not those of now".into());
     }
     let most = wanted.uptime(&container.name)?;
@@ -235,10 +209,16 @@ fn reason(wanted: &Wanted, container: &Seen, stops: &Stops, age: Duration) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launcher::wanted::Images;
 
     fn wanted(count: u32) -> Wanted {
         let settings = Containers { count, ..Containers::default() };
-        Wanted::of(&settings, "sha256:1", "drone")
+        let images = Images { main: "sha256:1".into(), canary: None };
+        Wanted::of(&settings, &images, "drone")
+    }
+
+    fn spec_of(wanted: &Wanted) -> String {
+        wanted.recipe("000").unwrap().spec.clone()
     }
 
     fn seen(name: &str, state: State, age: u64, spec: &str) -> Seen {
@@ -260,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_made_and_what_runs_is_left_alone() {
         let wanted = wanted(3);
-        let here = [seen("001", State::Running, 60, &wanted.spec)];
+        let here = [seen("001", State::Running, 60, &spec_of(&wanted))];
         let (stops, told) = (Stops::default(), Told::default());
         assert_eq!(actions(&wanted, &here, &stops, &told), ["creating 000", "creating 002"]);
     }
@@ -268,7 +248,7 @@ mod tests {
     #[test]
     fn each_state_has_its_cure() {
         let wanted = wanted(5);
-        let spec = wanted.spec.clone();
+        let spec = spec_of(&wanted);
         let here = [
             seen("000", State::Exited, 5, &spec),
             seen("001", State::Paused, 5, &spec),
@@ -283,7 +263,7 @@ mod tests {
     #[test]
     fn old_and_outdated_ones_are_told_once_and_stopped_late() {
         let wanted = wanted(3);
-        let (spec, old) = (wanted.spec.clone(), 5 * 3600);
+        let (spec, old) = (spec_of(&wanted), 5 * 3600);
         let here = [
             seen("000", State::Running, old, &spec),
             seen("001", State::Running, 5, "other"),
@@ -305,20 +285,11 @@ mod tests {
     #[test]
     fn a_drained_host_gets_nothing_new_and_a_drained_container_no_successor() {
         let wanted = wanted(2);
-        let here = [seen("000", State::Running, 5, &wanted.spec)];
+        let here = [seen("000", State::Running, 5, &spec_of(&wanted))];
         let drained = Stops { host: Some("drained".into()), ..Stops::default() };
         assert_eq!(actions(&wanted, &here, &drained, &Told::default()), ["telling to end 000"]);
         assert!(actions(&wanted, &[], &drained, &Told::default()).is_empty());
         let one = Stops { names: [("001".to_owned(), "x".to_owned())].into(), ..Stops::default() };
         assert!(actions(&wanted, &here, &one, &Told::default()).is_empty());
-    }
-
-    #[test]
-    fn replacements_are_spread() {
-        let wanted = wanted(10);
-        let times: BTreeSet<Duration> = wanted.names.iter().filter_map(|name| wanted.uptime(name)).collect();
-        let (first, last) = (times.first().unwrap(), times.last().unwrap());
-        assert!(times.len() == 10 && *first >= wanted.max_uptime && *last <= wanted.max_uptime.mul_f64(1.1));
-        assert!(*last - *first > wanted.max_uptime / 50);
     }
 }

@@ -27,20 +27,33 @@ pub struct Reboots {
 struct Kept {
     /// Why, and since when, in seconds since 1970: a reboot is wanted.
     wanted: Option<(String, u64)>,
-    /// When the last was accepted, why, and during which boot of the machine.
-    last: Option<(u64, String, String)>,
+    /// Those that were accepted, the newest last.
+    #[serde(default)]
+    past: Vec<Past>,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Past {
+    /// Seconds since 1970.
+    at: u64,
+    why: String,
+    /// The boot of the machine that it ended.
+    boot: String,
+}
+
+/// The time that a budget is for.
+const WEEK: u64 = 7 * 24 * 3600;
 
 impl Reboots {
     /// Reads what an earlier run of the process knew, and says why the machine was booted, if it was by us.
     pub fn open(settings: &Containers, path: &Path) -> Self {
         let kept = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
         let mut kept = kept.unwrap_or_default();
-        if let Some((_, why, during)) = &kept.last
-            && *during != boot()
+        if let Some(last) = kept.past.last()
+            && last.boot != boot()
             && kept.wanted.take().is_some()
         {
-            info!(why, "the host was rebooted");
+            info!(why = last.why, "the host was rebooted");
         }
         let max = settings.host_max_uptime;
         let limit = (!max.is_zero()).then(|| max + spread(max, &host()));
@@ -58,7 +71,7 @@ impl Reboots {
             let file = settings.reboot_file.symlink_metadata().is_ok();
             let why = match (file, self.limit) {
                 (true, _) => Some(format!("{} is there", settings.reboot_file.display())),
-                (false, Some(limit)) if uptime() > limit && self.long_ago(settings) => {
+                (false, Some(limit)) if uptime() > limit && self.too_soon(settings).is_none() => {
                     Some(format!("the host has been up for {} h", uptime().as_secs() / 3600))
                 }
                 _ => None,
@@ -76,10 +89,24 @@ impl Reboots {
         self.keep();
     }
 
-    /// No reboot follows another too soon: whatever is wrong, it is not mended by booting in a loop.
-    fn long_ago(&self, settings: &Containers) -> bool {
-        let since = self.kept.last.as_ref().map_or(u64::MAX, |(at, ..)| seconds().saturating_sub(*at));
-        since >= settings.reboot_interval.as_secs()
+    /// Nothing moves: that is mended by a boot, if anything does.
+    pub fn frozen(&mut self, why: &str, settings: &Containers) {
+        let may = !settings.reboot_command.is_empty() && self.too_soon(settings).is_none();
+        if may && self.kept.wanted.is_none() {
+            error!(why, "the host is rebooted when nothing else is under way");
+            self.want(why.to_owned());
+        }
+    }
+
+    /// Why there may be no reboot now: whatever is wrong, it is not mended by booting in a loop.
+    fn too_soon(&self, settings: &Containers) -> Option<String> {
+        let since = |past: &Past| seconds().saturating_sub(past.at);
+        if self.kept.past.last().is_some_and(|last| since(last) < settings.reboot_interval.as_secs()) {
+            return Some("the last reboot was not long ago (`containers.reboot_interval`)".into());
+        }
+        let lately = self.kept.past.iter().filter(|past| since(past) < WEEK).count();
+        let spent = lately >= usize::try_from(settings.reboot_budget).unwrap_or(usize::MAX);
+        spent.then(|| format!("{lately} reboots in seven days are enough (`containers.reboot_budget`)"))
     }
 
     /// Reboots, when it is wanted and nothing of worth runs any more, or the grace is over.
@@ -96,8 +123,11 @@ impl Reboots {
             site.containers.reboot_waits(Some(busy.clone()));
             return;
         }
-        if self.rests.is_some_and(|until| until > SystemTime::now()) || !self.long_ago(settings) {
-            site.containers.reboot_waits(Some("the last reboot was not long ago".into()));
+        if self.rests.is_some_and(|until| until > SystemTime::now()) {
+            return;
+        }
+        if let Some(too_soon) = self.too_soon(settings) {
+            site.containers.reboot_waits(Some(too_soon));
             return;
         }
         if let Some(busy) = busy {
@@ -105,7 +135,8 @@ impl Reboots {
         }
         let Some((program, arguments)) = settings.reboot_command.split_first() else { return };
         let before = self.kept.clone();
-        self.kept.last = Some((seconds(), why.clone(), boot()));
+        self.kept.past.retain(|past| seconds().saturating_sub(past.at) < WEEK);
+        self.kept.past.push(Past { at: seconds(), why: why.clone(), boot: boot() });
         self.keep();
         info!(why, "reboot");
         let mut command = tokio::process::Command::new(program);
@@ -119,6 +150,7 @@ impl Reboots {
             }
             refused => {
                 error!(command = %program, ?refused, "the reboot was refused; it is asked for again");
+                site.containers.reboot_waits(Some("the command refused".into()));
                 self.kept = before;
                 self.rests = Some(SystemTime::now() + Duration::from_secs(60));
                 self.keep();

@@ -1,12 +1,15 @@
 //! How the containers stand: what the launcher tells the console, and what people tell the launcher.
+//!
+//! What people drained is kept in a file of ours: it survives a restart of the process.
 
 use super::graceful::Told;
 use super::plan::{Seen, State};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// One container, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +26,10 @@ pub struct ContainerView {
 
 impl ContainerView {
     /// Of a container that was seen.
-    pub fn of(seen: &Seen, told: &Told) -> Self {
+    pub fn of(seen: &Seen, told: &Told, is_frozen: bool) -> Self {
         let state = match seen.state {
             State::Created => "created",
+            State::Running if is_frozen => "frozen",
             State::Running => "running",
             State::Paused => "paused",
             State::Exited => "exited",
@@ -42,11 +46,40 @@ impl ContainerView {
     }
 }
 
+/// One that ended, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Gone {
+    pub name: String,
+    /// Seconds since 1970.
+    pub when: u64,
+    /// Its exit status, if the engine knew it.
+    pub code: Option<i64>,
+    pub why: String,
+    /// The last that it said.
+    pub last: String,
+}
+
+impl Gone {
+    /// One that was removed now.
+    pub fn now(name: &str, code: Option<i64>, why: &str, last: String) -> Self {
+        let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Gone { name: name.to_owned(), when, code, why: why.to_owned(), last }
+    }
+}
+
+/// So many that ended are remembered.
+const GONE: usize = 20;
+
 /// What there is to show.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
     /// The containers.
     pub containers: Vec<ContainerView>,
+    /// Those that ended lately, the newest first.
+    pub gone: Vec<Gone>,
+    /// Why nothing moves, if nothing does.
+    pub frozen: Option<String>,
     /// Why the host is drained, if it is.
     pub stopped: Option<String>,
     /// Since when, and why, the engine cannot be used.
@@ -56,12 +89,17 @@ pub struct Shown {
 }
 
 /// How they stand. One per process.
-#[derive(Debug, Default)]
-pub struct Standing(Mutex<Inner>);
+#[derive(Debug)]
+pub struct Standing {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     containers: Vec<ContainerView>,
+    gone: VecDeque<Gone>,
+    frozen: Option<String>,
     stopped: Option<String>,
     trouble: Option<(SystemTime, String)>,
     drained: BTreeSet<Option<String>>,
@@ -70,6 +108,29 @@ struct Inner {
 }
 
 impl Standing {
+    /// Reads what people drained before; a file that is none costs that memory, and nothing else.
+    pub fn open(path: &Path) -> Self {
+        let drained = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let inner = Inner { drained: drained.unwrap_or_default(), ..Inner::default() };
+        Standing { path: path.to_owned(), inner: Mutex::new(inner) }
+    }
+
+    /// One ended and was removed.
+    pub fn gone(&self, gone: Gone) {
+        let mut inner = self.inner();
+        inner.gone.push_front(gone);
+        inner.gone.truncate(GONE);
+    }
+
+    /// Nothing moves, and why; said once.
+    pub fn frozen(&self, why: Option<String>) {
+        let mut inner = self.inner();
+        if let Some(why) = why.as_ref().filter(|_| inner.frozen.is_none()) {
+            error!(why, "the containers are frozen");
+        }
+        inner.frozen = why;
+    }
+
     /// A round saw these; `stopped` says why the host is drained.
     pub fn saw(&self, mut containers: Vec<ContainerView>, stopped: Option<String>) {
         containers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -95,13 +156,19 @@ impl Standing {
     }
 
     /// What a person said of a container, or of all.
-    pub fn drain(&self, name: Option<String>, drain: bool) {
+    ///
+    /// # Errors
+    /// When it cannot be written down; it is in force until the process ends.
+    pub fn drain(&self, name: Option<String>, drain: bool) -> std::io::Result<()> {
         let mut inner = self.inner();
         match drain {
             true => drop(inner.drained.insert(name)),
             false if name.is_none() => inner.drained.clear(),
             false => drop(inner.drained.remove(&name)),
         }
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&inner.drained).unwrap_or_default())?;
+        std::fs::rename(&new, &self.path)
     }
 
     /// Why it is drained, if a person said so.
@@ -130,6 +197,8 @@ impl Standing {
         let inner = self.inner();
         Shown {
             containers: inner.containers.clone(),
+            gone: inner.gone.iter().cloned().collect(),
+            frozen: inner.frozen.clone(),
             stopped: inner.stopped.clone(),
             trouble: inner.trouble.clone(),
             reboot_waits: inner.reboot_waits.clone(),
@@ -137,6 +206,6 @@ impl Standing {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 use crate::house;
 use crate::say;
 use crate::status::Status;
+use actors::launcher::engine::{Engine, EngineError};
 use actors::link::Link;
 use actors::mailer::post;
 use actors::shown::chain;
@@ -10,7 +11,7 @@ use config::Config;
 use std::path::Path;
 use std::time::Duration;
 
-/// Validates; with `connect`, also asks the store and the mail server.
+/// Validates; with `connect`, also asks the store, the hub, the mail server and the Docker engine.
 pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
     let name = file.map_or("the embedded defaults".into(), |file| file.display().to_string());
     let mut failed = false;
@@ -32,6 +33,9 @@ pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
         }
         if !config.mail.smtp.is_empty() {
             say("mail", greet(config));
+        }
+        if !config.containers.image.is_empty() {
+            say("containers", engine(config));
         }
     }
     if failed { Status::Config } else { Status::Ok }
@@ -71,5 +75,25 @@ fn greet(config: &Config) -> Result<String, String> {
     match io.block_on(post::probe(&config.mail, &config.drone.name)) {
         Ok(server) => Ok(format!("{server}: answers; on-call is {}", config.mail.to.join(", "))),
         Err(error) => Err(post::told(&error)),
+    }
+}
+
+/// Asks the engine for the containers of this drone, and for their image.
+fn engine(config: &Config) -> Result<String, String> {
+    let (engine, settings) = (Engine::new(&config.containers, &config.drone.name), &config.containers);
+    let io = house::runtime().map_err(|error| chain(&error))?;
+    let asked = io.block_on(async {
+        Ok::<_, EngineError>((engine.look().await?, engine.image_id(&settings.image).await?))
+    });
+    match asked {
+        Ok((seen, image)) => {
+            let image = image.map_or("to be pulled", |_| "there");
+            let (socket, count) = (&settings.engine, seen.len());
+            Ok(format!(
+                "{socket}: answers; {count} containers of this drone, image {} is {image}",
+                settings.image
+            ))
+        }
+        Err(error) => Err(format!("{}: {}; is dockerd up?", settings.engine, chain(&error))),
     }
 }

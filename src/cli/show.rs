@@ -68,6 +68,16 @@ pub fn containers(client: &Client) -> Exit {
     if status.containers.is_empty() {
         say::line("no containers");
     }
+    if !status.containers_gone.is_empty() {
+        say::line("ended lately:");
+    }
+    for gone in &status.containers_gone {
+        let ago = u64::try_from(status.now).unwrap_or_default().saturating_sub(gone.when);
+        let code = gone.code.map_or("?".to_owned(), |code| code.to_string());
+        let (why, last) = (Shown::text(&gone.why), Shown::text(&gone.last));
+        let ago = time(Duration::from_secs(ago));
+        say::line(format_args!("{:<6} {ago} ago  exit {code}  {why}: {last}", gone.name));
+    }
     Exit::Ok
 }
 
@@ -315,6 +325,7 @@ mod tests {
             }),
             hub: None,
             containers: Vec::new(),
+            containers_gone: Vec::new(),
             containers_stopped: None,
             reboot_waits: None,
             mail: None,

@@ -3,12 +3,13 @@
 use crate::bench::Bench;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// What runs inside: holds the lock, and ends when it is told, after its test has.
-const BOT: &str = r#"#!/bin/sh
+pub const BOT: &str = r#"#!/bin/sh
 mkdir -p /b/swarming
 exec 9>/b/swarming/swarming.lck
 flock -x 9
@@ -20,15 +21,15 @@ while [ -e /b/busy ]; do sleep 0.1; done
 echo ended >> /b/tests
 "#;
 
-fn socket() -> String {
+pub fn socket() -> String {
     std::env::var("LAB_DOCKER").expect("LAB_DOCKER is not set: run these tests with tests/run")
 }
 
-fn docker(arguments: &[&str]) -> Output {
+pub fn docker(arguments: &[&str]) -> Output {
     Command::new("docker").env("DOCKER_HOST", socket()).args(arguments).output().unwrap()
 }
 
-fn out(arguments: &[&str]) -> String {
+pub fn out(arguments: &[&str]) -> String {
     let done = docker(arguments);
     assert!(done.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
@@ -42,7 +43,7 @@ fn named(name: &str) -> String {
 }
 
 /// An image of busybox, flock and the bot, under a name of the test's own.
-fn image(bench: &Bench, name: &str, bot: &str) -> String {
+pub fn image(bench: &Bench, name: &str, bot: &str) -> String {
     let name = &named(name);
     let root = bench.path(&format!("rootfs-{}", name.replace([':', '/'], "-")));
     for dir in ["bin", "b", "tmp"] {
@@ -72,7 +73,7 @@ fn image(bench: &Bench, name: &str, bot: &str) -> String {
 }
 
 /// A drone that keeps containers; its name is its own, so that tests share the engine.
-fn drone(image: &str, name: &str, more: &str) -> Bench {
+pub fn drone(image: &str, name: &str, more: &str) -> Bench {
     let bench = Bench::new().named(name);
     let b = bench.path("b");
     fs::create_dir(&b).unwrap();
@@ -87,7 +88,7 @@ fn drone(image: &str, name: &str, more: &str) -> Bench {
 }
 
 /// Our containers of a drone, by name: engine's name and state.
-fn containers(name: &str) -> BTreeMap<String, (String, String)> {
+pub fn containers(name: &str) -> BTreeMap<String, (String, String)> {
     let filter = format!("label=dronekeeper.drone={name}");
     let format = "{{.Label \"dronekeeper.name\"}} {{.ID}} {{.State}}";
     let listed = out(&["ps", "-a", "--filter", &filter, "--format", format]);
@@ -98,12 +99,12 @@ fn containers(name: &str) -> BTreeMap<String, (String, String)> {
     listed.lines().map(row).collect()
 }
 
-fn running(name: &str) -> usize {
+pub fn running(name: &str) -> usize {
     containers(name).values().filter(|(_, state)| state == "running").count()
 }
 
 /// Removes what a test made, also when it fails.
-struct Clean(String);
+pub struct Clean(pub String);
 
 impl Drop for Clean {
     fn drop(&mut self) {
@@ -111,6 +112,14 @@ impl Drop for Clean {
             docker(&["rm", "-f", id]);
         }
     }
+}
+
+/// Settings of a reboot: a command that leaves a line in `marks`, and then does what `more` says.
+pub fn reboots(marks: &Path, more: &str) -> String {
+    let command = marks.with_extension("sh");
+    fs::write(&command, format!("#!/bin/sh\necho reboot >> {0}\n{more}\n", marks.display())).unwrap();
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("reboot_command = [{command:?}]")
 }
 
 fn tests_of(bench: &Bench, name: &str) -> String {
@@ -218,6 +227,12 @@ fn stop_files_and_people_drain_the_host_or_one_container() {
     bench.wait("one is gone", || !containers(name).contains_key("001") && running(name) == 2);
     assert!(bench.tell(&["containers", "drain", "002"]).status.success());
     bench.wait("another is gone", || !containers(name).contains_key("002") && running(name) == 1);
+    // What a person said holds over a restart.
+    bench.kill();
+    bench.start();
+    bench.wait_until_said("console listens");
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!containers(name).contains_key("002"), "a restart forgot the drain");
     assert!(bench.tell(&["containers", "resume", "002"]).status.success());
     fs::remove_file(bench.path("b/001.shutdown.stamp")).unwrap();
     bench.wait("all are back", || running(name) == 3);
@@ -236,15 +251,8 @@ fn a_host_that_was_up_for_too_long_is_drained_and_rebooted_once() {
     let image = image(&Bench::new(), "reboot:1", BOT);
     let reboots = Bench::new();
     let marks = reboots.path("marks");
-    let command = reboots.path("reboot");
-    fs::write(
-        &command,
-        format!("#!/bin/sh\necho reboot >> {0}\n[ $(wc -l < {0}) -ge 2 ]\n", marks.display()),
-    )
-    .unwrap();
-    Command::new("chmod").arg("755").arg(&command).status().unwrap();
-    let (mut bench, _clean) =
-        (drone(&image, name, &format!("count = 1\nreboot_command = [{command:?}]")), Clean(name.into()));
+    let command = self::reboots(&marks, &format!("[ $(wc -l < {}) -ge 2 ]", marks.display()));
+    let (mut bench, _clean) = (drone(&image, name, &format!("count = 1\n{command}")), Clean(name.into()));
     bench.start();
     bench.wait("it runs", || tests_of(&bench, "000").contains("begun"));
     touch(&bench.path("b/000/busy"));
@@ -304,6 +312,9 @@ fn an_engine_that_is_away_is_trouble_of_the_containers_alone() {
     bench.wait_until_gone("101-a");
     let status = String::from_utf8_lossy(&bench.tell(&["status"]).stdout).into_owned();
     assert!(status.contains("[containers]"), "{status}");
+    let checked = bench.tell(&["check", "--connect"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.code() == Some(78) && said.contains("is dockerd up?"), "{said}");
     // The socket appears, as after a restart of the engine.
     std::os::unix::fs::symlink(socket().trim_start_matches("unix://"), &gone).unwrap();
     bench.wait("it runs", || running(name) == 1);
@@ -320,4 +331,81 @@ fn an_image_that_is_missing_is_pulled_from_its_registry() {
     bench.start();
     bench.wait("it runs", || running(name) == 1);
     assert_eq!(bench.said("image pulled"), 1);
+    let checked = bench.tell(&["check", "--connect"]);
+    let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
+    let line = checked.lines().find(|line| line.starts_with("containers")).unwrap();
+    assert!(line.contains("ok") && line.contains("1 containers") && line.ends_with("is there"), "{line}");
+}
+
+#[test]
+fn a_share_of_the_containers_tries_the_canary_image() {
+    let name = "canary";
+    let place = Bench::new();
+    let (main, canary) = (image(&place, "canary:1", BOT), named("canary:2"));
+    // Of an earlier run on the same engine.
+    docker(&["rmi", "-f", &canary]);
+    let settings = format!("count = 4\ncanary_image = \"{canary}\"\ncanary_share = 0.25");
+    let (mut bench, _clean) = (drone(&main, name, &settings), Clean(name.into()));
+    let of = |tag: &str| {
+        let image = out(&["image", "inspect", "-f", "{{.Id}}", &format!("{}:{tag}", named("canary"))]);
+        let used = |(id, _): &(String, String)| out(&["inspect", "-f", "{{.Image}}", id]) == image;
+        containers(name).values().filter(|container| used(container)).count()
+    };
+    // A canary that cannot be had costs no container.
+    bench.start();
+    bench.wait("four run", || running(name) == 4);
+    assert!(bench.said("no canary image") == 1 && of("1") == 4);
+    bench.kill();
+    image(&place, "canary:2", &format!("{BOT}# newer\n"));
+    bench.start();
+    bench.wait("one of four is replaced", || of("2") == 1 && of("1") == 3 && running(name) == 4);
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!((of("1"), of("2")), (3, 1));
+}
+
+#[test]
+fn a_container_is_made_as_the_settings_say() {
+    let name = "made";
+    let image = image(&Bench::new(), "made:1", BOT);
+    let settings = "count = 1\nenv = { SWARM_URL = \"http://127.0.0.1/bot_code\", HOST = \"{host}\", \
+         NUM = \"{count}\", NAME = \"{name}\" }\ndevices = [\"/dev/null\", \"/dev/nosuch\"]\n\
+         cpus = 0.5\nmemory = \"64MiB\"\npids = 50";
+    let (mut bench, _clean) = (drone(&image, name, settings), Clean(name.into()));
+    bench.start();
+    bench.wait("it runs", || running(name) == 1);
+    let id = containers(name)["000"].0.clone();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let short = host.split('.').next().unwrap().to_owned();
+    let asked = |format: &str| out(&["inspect", "-f", format, &id]);
+    assert_eq!(asked("{{.Name}} {{.Config.Hostname}}"), format!("/made-000 {short}--000"));
+    let env = asked("{{json .Config.Env}}");
+    for expected in ["SWARM_URL=http://127.0.0.1/bot_code", &format!("HOST={host}"), "NUM=1", "NAME=000"] {
+        assert!(env.contains(&format!("\"{expected}\"")), "{env}");
+    }
+    assert_eq!(asked("{{json .HostConfig.Binds}}"), format!("[\"{}/000:/b\"]", bench.path("b").display()));
+    let limits = "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}";
+    assert_eq!(asked(limits), "500000000 67108864 50");
+    // Of the devices, those that the host has.
+    assert_eq!(asked("{{range .HostConfig.Devices}}{{.PathOnHost}} {{end}}").trim(), "/dev/null");
+    // How it ended is kept and shown.
+    docker(&["kill", &id]);
+    bench.wait("the end is shown", || {
+        let listed = String::from_utf8_lossy(&bench.tell(&["containers"]).stdout).into_owned();
+        listed.contains("exit 137  it ended")
+    });
+}
+
+#[test]
+fn a_second_drone_that_would_keep_the_containers_of_a_host_refuses_to_start() {
+    let image = image(&Bench::new(), "second:1", BOT);
+    let (mut first, _clean) = (drone(&image, "second", "count = 1"), Clean("second".into()));
+    first.start();
+    first.wait("it runs", || running("second") == 1);
+    let lock = |bench: &Bench| format!("lock = \"{}/{{name}}.lock\"", bench.path("b").display());
+    let other = drone(&image, "third", "count = 1");
+    let (own, taken) = (lock(&other), lock(&first));
+    let refused = other.replaced(&own, &taken).tell(&["run"]);
+    let why = String::from_utf8_lossy(&[refused.stdout, refused.stderr].concat()).into_owned();
+    assert!(!refused.status.success() && why.contains("keeps the containers of this host"), "{why}");
+    assert_eq!((running("second"), running("third")), (1, 0));
 }
