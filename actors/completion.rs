@@ -16,7 +16,8 @@ use crate::holds::Hold;
 use crate::lab::{Incarnation, RelPath};
 use crate::lane::Lane;
 use crate::planner::PlanJob;
-use crate::queue::journal::Standing;
+use crate::queue::item::Standing;
+use crate::queue::journal::Intake;
 use crate::scanner::FoundJob;
 use crate::shown::chain;
 use crate::tree::{JobDir, Limits, TreeError};
@@ -168,12 +169,13 @@ impl Completion {
         }
         let incarnation = dir.incarnation().clone();
         let (queues, lane) = (&self.lane.site.queues, &self.lane.settings.name);
-        match queues.admit(config::On::Completed, lane, hold.job(), &incarnation) {
+        let intake = Intake { lane, job: hold.job(), incarnation: &incarnation, bytes: snapshot.bytes };
+        match queues.admit(config::On::Completed, &[intake]).as_deref() {
+            Ok([Standing::Waiting]) => return Ok(None),
             // Results are safe first: what gave up keeps a job from being deleted, not from being stored.
-            Ok(Standing::Done | Standing::Dead) => {}
-            Ok(Standing::Waiting) => return Ok(None),
+            Ok(_) => {}
             Err(error) => {
-                debug!(job = %hold.job(), error = %chain(&error), "not queued for post-processing yet");
+                debug!(job = %hold.job(), error = %chain(error), "not queued for post-processing yet");
                 return Ok(None);
             }
         }

@@ -312,7 +312,7 @@ async fn queue_drop(desk: web::Data<Desk>, body: web::Json<Jobs>) -> HttpRespons
 /// Does what a person says of some items; none that it concerns is an error.
 async fn decide(
     body: web::Json<Jobs>,
-    work: impl FnOnce(Option<Vec<RelPath>>) -> Result<usize, crate::ledger::LedgerError> + Send + 'static,
+    work: impl FnOnce(Option<Vec<RelPath>>) -> Result<usize, crate::base::BaseError> + Send + 'static,
 ) -> HttpResponse {
     let jobs = body.jobs.as_ref().map(|jobs| jobs.iter().filter_map(|job| path(job)).collect::<Vec<_>>());
     match web::block(move || work(jobs)).await {

@@ -5,13 +5,12 @@
 //! - `beat` a drone's periodic request: what it finished, what it gets
 //! - `orders` what an administrator says
 //! - `records` jobs, hosts and entries as they go over the wire
-//! - `base`, `schema` where it is kept: SQLite, or PostgreSQL for several hubs behind one name
+//! - `schema` its tables, in a `base`: SQLite, or PostgreSQL for several hubs behind one name
 //! - `tokens` who is who
 //! - `page` the fleet, for people and for Prometheus
 //!
 //! The base is the truth of what was ordered; what drones report is the truth of what became of it.
 
-pub mod base;
 pub mod beat;
 pub mod door;
 pub mod methods;
@@ -21,7 +20,7 @@ pub mod records;
 pub mod schema;
 pub mod tokens;
 
-use base::{BaseError, Failure, Row};
+use crate::base::{BaseError, Failure, Row};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why a request is refused. The name is what an AFE's clients know (reference B1).

@@ -40,6 +40,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod audit;
+pub mod base;
 pub mod completion;
 pub mod console;
 pub mod disk;

@@ -16,6 +16,7 @@ pub mod note;
 
 use crate::lane::Lane;
 use crate::ledger::{FailureClass, RecordPruned};
+use crate::queue::journal::Intake;
 use crate::shown::chain;
 use crate::tree::{Removed, Trashed, TreeError, changes};
 use crate::verifier::Proof;
@@ -138,9 +139,11 @@ async fn processed(proof: &Proof) -> bool {
     let (lane, job, incarnation) =
         (proof.attempt().lane.clone(), proof.job().clone(), proof.attempt().incarnation.clone());
     let site = lane.site.clone();
+    let bytes = proof.manifest().bytes;
     let ask = move || {
         let name = &lane.settings.name;
-        lane.site.queues.admit(config::On::Offloaded, name, &job, &incarnation)?;
+        let intake = Intake { lane: name, job: &job, incarnation: &incarnation, bytes };
+        lane.site.queues.admit(config::On::Offloaded, &[intake])?;
         lane.site.queues.allow_prune(name, &job, &incarnation)
     };
     match site.io.spawn_blocking(ask).await {

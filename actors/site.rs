@@ -77,9 +77,7 @@ pub struct Site {
     /// How the test containers stand.
     pub containers: crate::launcher::standing::Standing,
     /// The jobs that wait for post-processing.
-    pub queues: Queues,
-    /// Where the output of commands on offloaded jobs is kept.
-    pub output_dir: std::path::PathBuf,
+    pub queues: Arc<Queues>,
     /// The jobs that the hub is asked about.
     pub inquiries: Inquiries,
     /// What goes into packs.
@@ -109,12 +107,19 @@ impl Site {
 impl Site {
     /// Works on the transfer runtime, where all connections live: an actor's thread may end before they do.
     pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
-        Task(self.io.spawn(work))
+        Task::on(&self.io, work)
     }
 }
 
 /// Work on the transfer runtime that ends when its actor does, and whose panic is its actor's.
 pub struct Task<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> Task<T> {
+    /// Work on this runtime.
+    pub fn on(io: &Handle, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Task(io.spawn(work))
+    }
+}
 
 impl<T> Future for Task<T> {
     type Output = T;

@@ -24,7 +24,8 @@ pub fn differences(before: &str, after: &str) -> Vec<String> {
 /// Everything that is not the path of a file may be secret below `options`.
 fn is_secret(key: &str) -> bool {
     let last = key.rsplit('.').next().unwrap_or_default();
-    !last.ends_with("_file") && (key.contains(".options.") || ["token", "password"].contains(&last))
+    !last.ends_with("_file")
+        && (key.contains(".options.") || ["token", "password", "queue_database"].contains(&last))
 }
 
 fn flat(text: &str) -> BTreeMap<String, String> {

@@ -110,7 +110,7 @@ impl Default for Config {
 impl Config {
     /// Every section and its keys; a test holds this list to the types.
     pub(crate) const KEYS: &[(&str, &[&str])] = &[
-        ("drone", &["name", "state_dir", "mode"]),
+        ("drone", &["name", "state_dir", "mode", "queue_database", "queue_database_file"]),
         ("log", &["format", "level", "file", "rotate", "keep"]),
         ("admin", &["listen", "socket", "token", "token_file"]),
         ("supervision", &["max_restarts", "window", "backoff", "hang_after"]),
@@ -161,6 +161,14 @@ impl Config {
                 "attempts",
                 "lanes",
                 "output",
+                "tasks",
+                "heavy_workers",
+                "heavy_above",
+                "heavy_after",
+                "memory",
+                "cpu_time",
+                "nice",
+                "lease",
             ],
         ),
         (

@@ -57,6 +57,7 @@ pub fn load(
         config.store.read_secrets(),
         config.hub.read_secrets(),
         config.mail.read_secrets(),
+        config.drone.read_secrets(),
         config.admin.read_secrets(),
     ];
     let routes = config.routes.iter_mut().map(Route::read_secrets);

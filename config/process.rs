@@ -17,6 +17,10 @@ pub struct Drone {
     pub state_dir: PathBuf,
     /// `offload`, or `shadow`: do everything but delete.
     pub mode: Mode,
+    /// Where the queues are, if they are not in `state_dir`: `postgres://…`.
+    pub queue_database: Option<Secret>,
+    /// A file that holds it instead.
+    pub queue_database_file: Option<PathBuf>,
 }
 
 /// What a drone does with jobs that are proven.
@@ -32,7 +36,28 @@ pub enum Mode {
 impl Default for Drone {
     fn default() -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Drone { name: host, state_dir: "./state".into(), mode: Mode::Offload }
+        Drone {
+            name: host,
+            state_dir: "./state".into(),
+            mode: Mode::Offload,
+            queue_database: None,
+            queue_database_file: None,
+        }
+    }
+}
+
+impl Drone {
+    /// Reads the address of the queues from its file.
+    pub(crate) fn read_secrets(&mut self) -> Result<(), Complaint> {
+        if let Some(path) = &self.queue_database_file {
+            self.queue_database = Some(units::secret_file("drone.queue_database_file", path)?);
+        }
+        Ok(())
+    }
+
+    /// Where the queues are: a file below `state_dir`, or `postgres://…`.
+    pub fn queues(&self) -> &str {
+        self.queue_database.as_ref().map_or("queue.sqlite", Secret::expose)
     }
 }
 

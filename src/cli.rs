@@ -12,7 +12,7 @@ pub mod show;
 pub mod store;
 
 use crate::status::Status;
-use crate::{demo, life, logging, say};
+use crate::{demo, life, logging, say, worker};
 use actors::lab::RelPath;
 use args::{Args, Command, ContainersCommand, QuarantineCommand, QueueCommand};
 use clap::{CommandFactory, Parser};
@@ -62,6 +62,9 @@ pub fn main() -> Status {
     };
     match args.command {
         Command::Run => life::run(loaded),
+        Command::Worker { queues, workers, heavy_workers } => {
+            worker::run(&config, &queues, workers, heavy_workers)
+        }
         Command::Check { connect } => check::check(&config, loaded.file.as_deref(), connect),
         Command::Offload { dirs, keep, dry_run } => offload::offload(&config, &dirs, keep, dry_run),
         Command::Verify { jobs, all, read_back } => store::verify(&config, &jobs, all, read_back),
@@ -163,7 +166,7 @@ fn begin_log(args: &Args, log: &config::Log) -> Result<WorkerGuard, String> {
         Some(args::Format::Text) => LogFormat::Text,
         None => log.format,
     };
-    let daemon = matches!(args.command, Command::Run | Command::Hub { .. });
+    let daemon = matches!(args.command, Command::Run | Command::Worker { .. } | Command::Hub { .. });
     let level = match (args.verbose, args.quiet) {
         (0, 0) if daemon => log.level.as_str(),
         (0, 0) => "warn",
@@ -171,7 +174,9 @@ fn begin_log(args: &Args, log: &config::Log) -> Result<WorkerGuard, String> {
         (1, _) => "info",
         (_, _) => "debug",
     };
-    logging::begin(format, level, daemon.then_some(log))
+    // A file is one process's.
+    let file = daemon && !matches!(args.command, Command::Worker { .. });
+    logging::begin(format, level, file.then_some(log))
 }
 
 /// A job's path below the results root, from a path on the command line.

@@ -132,9 +132,10 @@ fn notifier(house: &Arc<House>) -> Option<ChildSpec> {
 fn queues(house: &Arc<House>) -> ChildSpec {
     let (policy, built) = (house.levels().lanes, house.clone());
     let children = move || {
+        let yard = built.yard();
         let queue = |settings: &config::Queue| {
-            let (site, own) = (built.site.clone(), settings.clone());
-            let make = move |_| Queue::new(site.clone(), own.clone());
+            let (yard, own) = (yard.clone(), settings.clone());
+            let make = move |_| Queue::new(yard.clone(), own.clone());
             let spec = ChildSpec::worker(settings.name.clone(), &ChildRef::vacant(), make);
             // What runs may end within the time that a stop has.
             built.worker(spec).stop_within(built.config.shutdown.deadline)

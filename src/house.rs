@@ -15,7 +15,8 @@ use actors::notifier::Sink;
 use actors::outlet::Outlet;
 use actors::packing::Packing;
 use actors::progress::Watch;
-use actors::queue::journal::Queues;
+use actors::queue::journal::{Holder, Queues};
+use actors::queue::yard::Yard;
 use actors::roster::Roster;
 use actors::routes::{RouteError, Routes};
 use actors::shown::chain;
@@ -132,8 +133,7 @@ impl House {
             standing: Standing::default(),
             roster: Roster::new(&state_dir),
             containers: actors::launcher::standing::Standing::open(&state_dir.join("drained.json")),
-            queues: Queues::new(&state_dir, config.queues.clone(), boot),
-            output_dir: state_dir.join("queue-output"),
+            queues: queues(config, &state_dir, boot)?,
             inquiries: Inquiries::default(),
             packing: Packing::of(&config.store),
             disk: Disk::default(),
@@ -189,6 +189,12 @@ impl House {
     pub fn places(&self) -> Places {
         let admin = &self.config.admin;
         Places { socket: self.state_dir.join(&admin.socket), admin: admin.listen, token: admin.token.clone() }
+    }
+
+    /// Where the work of the queues is done.
+    pub fn yard(&self) -> Arc<Yard> {
+        let (site, output_dir) = (&self.site, self.state_dir.join("queue-output"));
+        Arc::new(Yard::here(site.queues.clone(), site.root.clone(), output_dir, site.io.clone()))
     }
 
     /// The policies of the tree's levels.
@@ -290,6 +296,14 @@ pub fn runtime() -> std::io::Result<Runtime> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(threads).max_blocking_threads(16).thread_name("transfer").enable_all().build()
+}
+
+/// The queues of a drone, which are its own or on a server.
+fn queues(config: &Config, state_dir: &Path, boot: Uuid) -> Result<Arc<Queues>, HouseError> {
+    let holder = Holder { home: format!("drone {}", config.drone.name), boot };
+    let queues =
+        Queues::new(config.drone.queues(), state_dir, config.queues.clone(), &config.drone.name, holder);
+    queues.map(Arc::new).map_err(|error| HouseError::Settings(chain(&error)))
 }
 
 /// One dronekeeper alone keeps the containers of a host: it holds the lock of a container that is never made, for life.

@@ -24,3 +24,4 @@ pub mod offload;
 pub mod reload;
 pub mod say;
 pub mod status;
+pub mod worker;

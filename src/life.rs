@@ -21,6 +21,9 @@ const MOST_ABANDONED: usize = 8;
 /// The locks of the house before are gone within so long.
 const HANDOVER: Duration = Duration::from_secs(10);
 
+/// After the deadline of a stop, the process has so long to end.
+const GRACE: Duration = Duration::from_secs(15);
+
 /// Runs a drone until it is told to stop; with each new configuration in a new house.
 pub fn run(loaded: Loaded) -> Status {
     let reloader = Arc::new(Reloader::new(&loaded));
@@ -181,7 +184,9 @@ pub async fn until_told<A: AsyncFn()>(
     };
     match end {
         End::Stop(_) => {
-            notify("STOPPING=1");
+            // What runs may take as long as the deadline; systemd is not to kill it before that.
+            let wait = deadline.saturating_add(GRACE).as_micros();
+            notify(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={wait}"));
             info!(?deadline, "stopping; what is not finished is left for the next start");
         }
         End::Reload(_) => {

@@ -126,7 +126,9 @@ impl Desk {
                 "look at dockerd and the kernel's log; a reboot may be needed",
             );
         }
-        let dead = site.queues.list(Some("dead"), None).unwrap_or_default();
+        let queues = site.queues.clone();
+        let listed = site.io.spawn_blocking(move || queues.list(Some("dead"), None)).await;
+        let dead = listed.ok().and_then(Result::ok).unwrap_or_default();
         if let [first, others @ ..] = &dead[..] {
             let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
             let why = Shown::text(first.error.as_deref().unwrap_or("no error was kept")).to_string();

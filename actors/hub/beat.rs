@@ -6,10 +6,10 @@
 //! With drones of ours more is said, in the argument `dronekeeper` and the answer of that name; an AFE's drones and
 //! an AFE never see either.
 
-use super::base::{Row, Tx, Value as Sql};
 use super::records::{self, Record, id, kept, moment, number, object, settle, text, truth, write_hqe};
 use super::tokens::Caller;
 use super::{Refusal, now, schema};
+use crate::base::{Row, Tx, Value as Sql};
 use crate::shown::Shown;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};

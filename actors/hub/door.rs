@@ -4,9 +4,9 @@
 //! drones, people --HTTP(S)--> door --(methods)--> base
 //! ```
 
-use super::base::Base;
 use super::tokens::{Caller, Tokens};
-use super::{Refusal, methods, page, records};
+use super::{Refusal, methods, page, records, schema};
+use crate::base::Base;
 use crate::shown::Shown;
 use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
@@ -67,7 +67,7 @@ impl House {
     /// What cannot work, in a sentence.
     pub fn open(settings: &Central) -> Result<Self, String> {
         let first = (settings.first_number > 0).then_some(settings.first_number);
-        let base = Base::new(&settings.database, &settings.state_dir, first);
+        let base = Base::new(&settings.database, &settings.state_dir, first, schema::PURPOSE);
         let tokens = Tokens::open(&settings.state_dir, settings.require_tokens).map_err(|error| {
             format!("cannot keep the administrator's token in {}: {error}", settings.state_dir.display())
         })?;

@@ -1,9 +1,9 @@
 //! What can be asked of a hub, by name, as an Autotest AFE answers it (reference B1, H).
 
-use super::base::{Tx, Value as Sql};
 use super::records::{self, Record, moment, parsed, truth};
 use super::tokens::Caller;
 use super::{Refusal, beat, orders};
+use crate::base::{Tx, Value as Sql};
 use serde_json::{Value, json};
 
 /// The most records of one answer.

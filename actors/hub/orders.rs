@@ -1,8 +1,8 @@
 //! What an administrator says: drones, boards, hosts, jobs, special tasks (reference B3.11).
 
-use super::base::{Tx, Value as Sql};
 use super::records::{self, Record, kept, number, object, settle, text, truth, write_hqe};
 use super::{Refusal, schema, tokens};
+use crate::base::{Tx, Value as Sql};
 use crate::shown::Shown;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 //! version does not know, goes through as it came.
 
 use super::Refusal;
-use super::base::{BaseError, Row, Tx};
+use crate::base::{BaseError, Row, Tx};
 use crate::lab::hex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};

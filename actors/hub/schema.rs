@@ -1,6 +1,10 @@
 //! The hub's tables. The record columns hold what goes over the wire, also what this version does not know.
 
-use super::base::{BaseError, Tx};
+use crate::base::{BaseError, Purpose, Tx};
+
+/// What a hub's base is for.
+pub const PURPOSE: Purpose =
+    Purpose { name: "the hub's base", source: "what the drones say that they have", prepare };
 
 /// The tables and their indices, each made once.
 const TABLES: [&str; 21] = [

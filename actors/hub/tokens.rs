@@ -2,8 +2,8 @@
 //!
 //! A drone may have two at a time, so that one can be replaced while it runs.
 
-use super::base::{Base, BaseError, Tx};
 use super::{Refusal, schema};
+use crate::base::{Base, BaseError, Tx};
 use crate::lab::{Digest, hex};
 use std::collections::HashMap;
 use std::io::Write;

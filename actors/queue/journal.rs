@@ -1,118 +1,116 @@
-//! The queues' items, on the disk before anybody is told that they are taken in.
+//! The queues' items, on the disk before anybody is told that they are taken in: in SQLite beside the ledger, or in
+//! PostgreSQL, where workers of other hosts find them too.
 //!
-//! An item is a job's directory, by its identity: another of its name is another item. A lease names the run of the
-//! process that has it; the process has its state directory for itself, so whoever starts next knows that every older
-//! lease is void. A journal that is lost is rebuilt from the directories that are still there: what had been done is
-//! then done once more, under the same key.
+//! An item is a job's directory, by its identity: another of its name is another item. It has a row for the queue's
+//! command (part 0) and one for each of its tasks; part 0 is leased when no task is left, which is asked and not
+//! counted. A lease names the run of the process that has it and ends by itself unless it is renewed; those of an
+//! earlier run of the same drone are void at once. A journal that is lost is rebuilt from the directories that are
+//! still there: what had been done is then done once more, under the same key.
 
-use crate::lab::{Digest, Incarnation, RelPath};
-use crate::ledger::LedgerError;
-use crate::ledger::keeper::Keeper;
-use crate::ledger::schema::Schema;
+use super::item::{Class, Item, ItemView, Outcome, Standing, key, shown, spelled};
+use crate::base::{Base, BaseError, Purpose, Row, Tx, Value};
+use crate::lab::{Incarnation, RelPath};
 use config::{On, Queue};
-use rusqlite::{OptionalExtension, Row, Transaction, params};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 use uuid::Uuid;
 
-static SCHEMA: Schema = Schema {
-    name: "queue journal",
-    source: "the directories that are still there",
-    steps: &["
-    CREATE TABLE items (
-        queue TEXT NOT NULL, key TEXT NOT NULL, job BLOB NOT NULL, dev INTEGER NOT NULL, ino INTEGER NOT NULL,
-        born INTEGER NOT NULL, lane TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
-        due INTEGER NOT NULL, boot BLOB, error TEXT, taken_in INTEGER NOT NULL, settled INTEGER,
-        PRIMARY KEY (queue, key)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX items_due ON items (queue, state, due);
-    CREATE INDEX items_by_job ON items (job);
-    "],
-};
+const PURPOSE: Purpose =
+    Purpose { name: "queue journal", source: "the directories that are still there", prepare };
 
 /// Items that are done are remembered for so long, in seconds.
 const HISTORY: i64 = 30 * 24 * 3600;
+/// A list for people has so many rows.
+const LIST: usize = 10_000;
 /// Which columns make an [`Item`].
-const COLUMNS: &str = "queue, key, job, dev, ino, born, lane, attempts";
+const COLUMNS: &str = "queue, key, part, job, dev, ino, born, lane, class, attempts";
+/// Which rows are leased by this run of the process.
+const OURS: &str = "state = 'running' AND home = ?1 AND boot = ?2";
+/// No task of the item is left: `items` is the outer table.
+const JOINED: &str =
+    "NOT EXISTS (SELECT 1 FROM items AS task WHERE task.queue = items.queue AND task.key = items.key
+     AND task.part > 0 AND task.state NOT IN ('done', 'dropped'))";
 
-/// All queues of a drone. Every use may block on the disk.
+fn prepare(tx: &Tx<'_>, _: i64) -> Result<(), BaseError> {
+    for made in [
+        "CREATE TABLE IF NOT EXISTS items (queue TEXT NOT NULL, key TEXT NOT NULL, part BIGINT NOT NULL,
+         job TEXT NOT NULL, dev BIGINT NOT NULL, ino BIGINT NOT NULL, born BIGINT NOT NULL, lane TEXT NOT NULL,
+         class TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, due BIGINT NOT NULL, home TEXT, boot TEXT,
+         lease BIGINT NOT NULL, error TEXT, taken_in BIGINT NOT NULL, settled BIGINT, PRIMARY KEY (queue, key, part))",
+        "CREATE INDEX IF NOT EXISTS items_due ON items (queue, state, class, due)",
+        "CREATE INDEX IF NOT EXISTS items_by_job ON items (job)",
+    ] {
+        tx.run(made, &[])?;
+    }
+    Ok(())
+}
+
+/// Who leases items.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// A drone, or a worker of its own. Two runs of one home never live at the same time.
+    pub home: String,
+    /// This run of it.
+    pub boot: Uuid,
+}
+
+/// A job that goes into the queues.
+#[derive(Clone, Debug)]
+pub struct Intake<'a> {
+    /// Its lane.
+    pub lane: &'a str,
+    /// The directory.
+    pub job: &'a RelPath,
+    /// Which of that name.
+    pub incarnation: &'a Incarnation,
+    /// What it holds.
+    pub bytes: u64,
+}
+
+/// All queues of a drone. Every use may block, on the disk or on a server.
 pub struct Queues {
-    keeper: Mutex<Keeper>,
+    base: Base,
     settings: Vec<Queue>,
-    boot: Uuid,
+    drone: String,
+    holder: Holder,
 }
 
 impl std::fmt::Debug for Queues {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queues").finish_non_exhaustive()
+        f.debug_struct("Queues").field("holder", &self.holder).finish_non_exhaustive()
     }
-}
-
-/// One item that is leased.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// Its queue.
-    pub queue: String,
-    /// The same whenever it runs: SHA-256 of queue, directory and identity, in hex.
-    pub key: String,
-    /// The directory.
-    pub job: RelPath,
-    /// Which of that name.
-    pub incarnation: Incarnation,
-    /// Its lane.
-    pub lane: String,
-    /// So many runs have failed.
-    pub attempts: u32,
-}
-
-/// What came of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is done.
-    Done,
-    /// It failed, and runs again after a pause.
-    Again(String, Duration),
-    /// It failed for the last time; a person decides.
-    Dead(String),
-}
-
-/// How a job stands with the queues that it goes into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Every item is done, or was dropped by a person.
-    Done,
-    /// Some are still to run.
-    Waiting,
-    /// Some failed for the last time, the others are done.
-    Dead,
-}
-
-/// An item for people.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
-pub struct ItemView {
-    pub queue: String,
-    pub key: String,
-    pub job: String,
-    pub lane: String,
-    /// `queued`, `running`, `done`, `dead` or `dropped`.
-    pub state: String,
-    pub attempts: u32,
-    pub error: Option<String>,
-    /// Seconds since 1970.
-    pub taken_in: i64,
-    pub due: i64,
 }
 
 impl Queues {
-    /// Keeps `queue.sqlite` below `dir`; it is opened at its first use. `boot` names this run of the process.
-    pub fn new(dir: &Path, settings: Vec<Queue>, boot: Uuid) -> Self {
-        Queues { keeper: Mutex::new(Keeper::new(dir.join("queue.sqlite"), &SCHEMA)), settings, boot }
+    /// The journal at `database`, a file below `dir` or an address `postgres://…`; it is opened at its first use.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn new(
+        database: &str,
+        dir: &Path,
+        settings: Vec<Queue>,
+        drone: &str,
+        holder: Holder,
+    ) -> Result<Self, BaseError> {
+        let base = Base::new(database, dir, None, PURPOSE)?;
+        Ok(Queues { base, settings, drone: drone.to_owned(), holder })
     }
 
-    fn with<T>(&self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).with(work)
+    /// Are they on a server, where other hosts work on them too?
+    pub fn is_shared(&self) -> bool {
+        self.base.is_server()
+    }
+
+    fn with<T: Send>(
+        &self,
+        work: impl Fn(&Tx<'_>) -> Result<T, BaseError> + Send + Sync,
+    ) -> Result<T, BaseError> {
+        if !self.is_shared() {
+            return self.base.with(work);
+        }
+        // A client of PostgreSQL has a runtime of its own, which must not begin within another.
+        let asked = std::thread::scope(|scope| scope.spawn(|| self.base.with(&work)).join());
+        asked.unwrap_or_else(|_| Err(BaseError::Settings("the journal's thread died".into())))
     }
 
     fn of<'a>(&'a self, on: On, lane: &'a str) -> impl Iterator<Item = &'a Queue> + Clone {
@@ -122,44 +120,57 @@ impl Queues {
         self.settings.iter().filter(takes)
     }
 
-    /// Takes a job into the queues that it goes into, unless it is there, and says how it stands with them.
+    /// Takes jobs into the queues that they go into, unless they are there, in one transaction; says how each stands.
     ///
     /// # Errors
     /// The journal's; nothing was taken in.
-    pub fn admit(
-        &self,
-        on: On,
-        lane: &str,
-        job: &RelPath,
-        incarnation: &Incarnation,
-    ) -> Result<Standing, LedgerError> {
-        if self.of(on, lane).next().is_none() {
-            return Ok(Standing::Done);
+    pub fn admit(&self, on: On, jobs: &[Intake<'_>]) -> Result<Vec<Standing>, BaseError> {
+        if jobs.iter().all(|job| self.of(on, job.lane).next().is_none()) {
+            return Ok(vec![Standing::Done; jobs.len()]);
         }
         self.with(|tx| {
-            let mut standing = Standing::Done;
-            for queue in self.of(on, lane) {
-                let key = key(&queue.name, job, incarnation);
-                let state = match state(tx, &queue.name, &key)? {
-                    Some(state) => state,
-                    None => {
-                        let Incarnation { dev, ino, born_ns } = incarnation;
-                        let insert = "INSERT INTO items (queue, key, job, dev, ino, born, lane, state, attempts, due,
-                                      taken_in) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', 0, 0, unixepoch())";
-                        let (dev, ino) = (dev.cast_signed(), ino.cast_signed());
-                        let values = params![queue.name, key, job.as_bytes(), dev, ino, born_ns, lane];
-                        tx.prepare_cached(insert)?.execute(values)?;
-                        "queued".to_owned()
+            let now = tx.now()?;
+            jobs.iter()
+                .map(|job| {
+                    let mut standing = Standing::Done;
+                    for queue in self.of(on, job.lane) {
+                        standing = standing.and(self.take_in(tx, queue, job, now)?);
                     }
-                };
-                standing = match (state.as_str(), standing) {
-                    ("done" | "dropped", standing) => standing,
-                    ("dead", Standing::Done | Standing::Dead) => Standing::Dead,
-                    _ => Standing::Waiting,
-                };
-            }
-            Ok(standing)
+                    Ok(standing)
+                })
+                .collect()
         })
+    }
+
+    fn take_in(&self, tx: &Tx<'_>, queue: &Queue, job: &Intake<'_>, now: i64) -> Result<Standing, BaseError> {
+        let key = key(&self.drone, &queue.name, job.job, job.incarnation);
+        if let Some(standing) = standing(tx, &queue.name, &key)? {
+            return Ok(standing);
+        }
+        let Incarnation { dev, ino, born_ns } = job.incarnation;
+        let class = Class::of_size(queue, job.bytes).name();
+        for part in 0..=queue.tasks.len() {
+            let insert =
+                "INSERT INTO items (queue, key, part, job, dev, ino, born, lane, class, state, attempts, due,
+                 lease, taken_in) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'queued', 0, 0, 0, ?10)
+                 ON CONFLICT (queue, key, part) DO NOTHING";
+            let part = i64::try_from(part).unwrap_or(i64::MAX);
+            let (dev, ino) = (dev.cast_signed(), ino.cast_signed());
+            let values: [Value; 10] = [
+                queue.name.as_str().into(),
+                key.as_str().into(),
+                part.into(),
+                spelled(job.job).into(),
+                dev.into(),
+                ino.into(),
+                (*born_ns).into(),
+                job.lane.into(),
+                class.into(),
+                now.into(),
+            ];
+            tx.run(insert, &values)?;
+        }
+        Ok(Standing::Waiting)
     }
 
     /// May this job be deleted, as far as the queues are concerned? Those that must come first have succeeded.
@@ -171,15 +182,19 @@ impl Queues {
         lane: &str,
         job: &RelPath,
         incarnation: &Incarnation,
-    ) -> Result<bool, LedgerError> {
-        let first = || [On::Completed, On::Offloaded].into_iter().flat_map(|on| self.of(on, lane));
-        if !first().any(|queue| queue.must_precede_prune) {
+    ) -> Result<bool, BaseError> {
+        let first: Vec<&Queue> = [On::Completed, On::Offloaded]
+            .into_iter()
+            .flat_map(|on| self.of(on, lane))
+            .filter(|queue| queue.must_precede_prune)
+            .collect();
+        if first.is_empty() {
             return Ok(true);
         }
         self.with(|tx| {
-            for queue in first().filter(|queue| queue.must_precede_prune) {
-                let state = state(tx, &queue.name, &key(&queue.name, job, incarnation))?;
-                if !matches!(state.as_deref(), Some("done" | "dropped")) {
+            for queue in &first {
+                let key = key(&self.drone, &queue.name, job, incarnation);
+                if standing(tx, &queue.name, &key)? != Some(Standing::Done) {
                     return Ok(false);
                 }
             }
@@ -187,48 +202,121 @@ impl Queues {
         })
     }
 
-    /// The item that is due first, leased to this process; those that an earlier run of it had are due at once.
+    /// The items of a class that are due first, at most `most`, leased to this process for the queue's time.
     ///
     /// # Errors
     /// The journal's; nothing is leased.
-    pub fn lease(&self, queue: &str) -> Result<Option<Item>, LedgerError> {
+    pub fn lease(&self, queue: &Queue, class: Class, most: usize) -> Result<Vec<Item>, BaseError> {
         self.with(|tx| {
-            let void = "UPDATE items SET state = 'queued', boot = NULL WHERE queue = ?1 AND state = 'running' AND boot <> ?2";
-            let boot = self.boot.as_bytes();
+            let (now, boot) = (tx.now()?, self.holder.boot.to_string());
+            let (home, name) = (self.holder.home.as_str(), queue.name.as_str());
+            let void = "UPDATE items SET state = 'queued', boot = NULL, home = NULL WHERE queue = ?1
+                 AND state = 'running' AND (lease < ?2 OR (home = ?3 AND boot <> ?4))";
             if cfg!(not(seeded_bug = "lease_for_ever")) {
-                tx.prepare_cached(void)?.execute(params![queue, boot])?;
+                tx.run(void, &[name.into(), now.into(), home.into(), boot.as_str().into()])?;
             }
             let select = format!(
-                "SELECT {COLUMNS} FROM items WHERE queue = ?1 AND state = 'queued' AND due <= unixepoch()
-                 ORDER BY due, taken_in, key LIMIT 1"
+                "SELECT {COLUMNS} FROM items WHERE queue = ?1 AND state = 'queued' AND class = ?2 AND due <= ?3
+                 AND (part > 0 OR {JOINED}) ORDER BY due, taken_in, key, part LIMIT {most}{}",
+                tx.for_update()
             );
-            let item = tx.prepare_cached(&select)?.query_row([queue], item).optional()?.flatten();
-            let Some(item) = item else { return Ok(None) };
-            let update = "UPDATE items SET state = 'running', boot = ?3 WHERE queue = ?1 AND key = ?2";
-            tx.prepare_cached(update)?.execute(params![queue, item.key, boot])?;
-            Ok(Some(item))
+            let rows = tx.rows(&select, &[name.into(), class.name().into(), now.into()])?;
+            let items: Vec<Item> = rows.iter().filter_map(Item::of).collect();
+            for item in &items {
+                let update = "UPDATE items SET state = 'running', home = ?4, boot = ?5, lease = ?6
+                     WHERE queue = ?1 AND key = ?2 AND part = ?3";
+                let until = now.saturating_add(seconds(queue.lease));
+                let [queue, key, part] = item.row();
+                tx.run(update, &[queue, key, part, home.into(), boot.as_str().into(), until.into()])?;
+            }
+            Ok(items)
         })
     }
 
-    /// Writes down what came of a run; the lease ends with it.
+    /// Renews the leases of this process on a queue; answers with what it still holds.
     ///
     /// # Errors
-    /// The journal's; the item runs again after the next start.
-    pub fn settle(&self, item: &Item, outcome: &Outcome) -> Result<(), LedgerError> {
+    /// The journal's; the leases end when their time is over.
+    pub fn renew(&self, queue: &Queue) -> Result<Vec<(String, i64)>, BaseError> {
         self.with(|tx| {
+            let until = tx.now()?.saturating_add(seconds(queue.lease));
+            let ours = [
+                self.holder.home.as_str().into(),
+                self.holder.boot.to_string().into(),
+                queue.name.as_str().into(),
+            ];
+            let update = format!("UPDATE items SET lease = ?4 WHERE {OURS} AND queue = ?3");
+            let [home, boot, name] = ours.clone();
+            tx.run(&update, &[home, boot, name, until.into()])?;
+            let held = tx.rows(&format!("SELECT key, part FROM items WHERE {OURS} AND queue = ?3"), &ours)?;
+            Ok(held.iter().map(|row| (row.text(0).to_owned(), row.int(1))).collect())
+        })
+    }
+
+    /// This item has shown to be heavy; it runs on, and counts as that from now on.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub fn reclassify(&self, item: &Item) -> Result<(), BaseError> {
+        let update = "UPDATE items SET class = 'heavy' WHERE queue = ?1 AND key = ?2 AND part = ?3";
+        self.with(|tx| tx.run(update, &item.row()).map(drop))
+    }
+
+    /// Writes down what came of a run; the lease ends with it. A late word of who has lost it is void.
+    ///
+    /// # Errors
+    /// The journal's; the item runs again when the lease is over.
+    pub fn settle(&self, item: &Item, outcome: &Outcome) -> Result<(), BaseError> {
+        self.with(|tx| {
+            let now = tx.now()?;
             let (state, error, pause, failed) = match outcome {
                 Outcome::Done => ("done", None, 0, 0),
-                Outcome::Again(why, pause) => ("queued", Some(why), pause.as_secs().max(1), 1),
-                Outcome::Dead(why) => ("dead", Some(why), 0, 1),
+                Outcome::Again(why, pause) => ("queued", Some(why.as_str()), pause.as_secs().max(1), 1),
+                Outcome::Back => ("queued", None, 0, 0),
+                Outcome::Dead(why) => ("dead", Some(why.as_str()), 0, 1),
             };
-            let update =
-                "UPDATE items SET state = ?4, error = ?5, due = unixepoch() + ?6, attempts = attempts + ?7,
-                          settled = unixepoch(), boot = NULL WHERE queue = ?1 AND key = ?2 AND boot = ?3";
-            let pause = i64::try_from(pause).unwrap_or(i64::MAX);
-            let values = params![item.queue, item.key, self.boot.as_bytes(), state, error, pause, failed];
-            tx.prepare_cached(update)?.execute(values)?;
-            let old = "DELETE FROM items WHERE state IN ('done', 'dropped') AND settled < unixepoch() - ?1";
-            tx.prepare_cached(old)?.execute([HISTORY]).map(drop)
+            let update = "UPDATE items SET state = ?6, error = ?7, due = ?8, attempts = attempts + ?9, settled = ?10,
+                 home = NULL, boot = NULL
+                 WHERE queue = ?3 AND key = ?4 AND part = ?5 AND state = 'running' AND home = ?1 AND boot = ?2";
+            let [queue, key, part] = item.row();
+            let due = now.saturating_add(i64::try_from(pause).unwrap_or(i64::MAX));
+            let values = [
+                self.holder.home.as_str().into(),
+                self.holder.boot.to_string().into(),
+                queue,
+                key,
+                part,
+                state.into(),
+                error.into(),
+                due.into(),
+                failed.into(),
+                now.into(),
+            ];
+            tx.run(update, &values).map(drop)
+        })
+    }
+
+    /// Gives back all that this process holds: it ends, and what it started ends with it. Answers with how many.
+    ///
+    /// # Errors
+    /// The journal's; others wait until the leases are over.
+    pub fn release(&self) -> Result<u64, BaseError> {
+        self.with(|tx| {
+            let soon = tx.now()?.saturating_add(1);
+            let update = format!("UPDATE items SET state = 'queued', due = ?3, home = NULL, boot = NULL WHERE {OURS}");
+            tx.run(&update, &[self.holder.home.as_str().into(), self.holder.boot.to_string().into(), soon.into()])
+        })
+    }
+
+    /// Forgets what was done long ago.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub fn tidy(&self) -> Result<(), BaseError> {
+        self.with(|tx| {
+            let long_ago = tx.now()?.saturating_sub(HISTORY);
+            let old = "DELETE FROM items WHERE state IN ('done', 'dropped') AND settled < ?1";
+            tx.run(old, &[long_ago.into()]).map(drop)
         })
     }
 
@@ -236,30 +324,24 @@ impl Queues {
     ///
     /// # Errors
     /// The journal's.
-    pub fn list(&self, state: Option<&str>, job: Option<&RelPath>) -> Result<Vec<ItemView>, LedgerError> {
+    pub fn list(&self, state: Option<&str>, job: Option<&RelPath>) -> Result<Vec<ItemView>, BaseError> {
         if self.settings.is_empty() {
             return Ok(Vec::new());
         }
+        let job = job.map(spelled);
         self.with(|tx| {
-            let select = "SELECT queue, key, job, lane, state, attempts, error, taken_in, due FROM items
-                          WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR job = ?2)
-                          ORDER BY queue, taken_in, key LIMIT 10000";
-            let mut select = tx.prepare_cached(select)?;
-            let rows = select.query_map(params![state, job.map(RelPath::as_bytes)], |row| {
-                let job: Vec<u8> = row.get(2)?;
-                Ok(ItemView {
-                    queue: row.get(0)?,
-                    key: row.get(1)?,
-                    job: crate::shown::Shown(&job).to_string(),
-                    lane: row.get(3)?,
-                    state: row.get(4)?,
-                    attempts: row.get(5)?,
-                    error: row.get(6)?,
-                    taken_in: row.get(7)?,
-                    due: row.get(8)?,
-                })
-            })?;
-            rows.collect()
+            let asked = [("state", state), ("job", job.as_deref())];
+            let asked: Vec<(&str, &str)> =
+                asked.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
+            let conditions =
+                asked.iter().enumerate().map(|(at, (column, _))| format!("{column} = ?{}", at + 1));
+            let conditions = conditions.chain(["part >= 0".to_owned()]).collect::<Vec<_>>().join(" AND ");
+            let values: Vec<Value> = asked.iter().map(|(_, value)| (*value).into()).collect();
+            let select = format!(
+                "SELECT queue, key, part, job, lane, class, state, attempts, error, taken_in, due FROM items
+                 WHERE {conditions} ORDER BY queue, taken_in, key, part LIMIT {LIST}"
+            );
+            Ok(tx.rows(&select, &values)?.iter().map(view).collect())
         })
     }
 
@@ -267,113 +349,204 @@ impl Queues {
     ///
     /// # Errors
     /// The journal's.
-    pub fn retry(&self, jobs: Option<&[RelPath]>) -> Result<usize, LedgerError> {
-        self.decide(
-            "UPDATE items SET state = 'queued', attempts = 0, due = 0 WHERE state IN ('dead', 'queued')",
-            jobs,
-        )
+    pub fn retry(&self, jobs: Option<&[RelPath]>) -> Result<usize, BaseError> {
+        let update =
+            "UPDATE items SET state = 'queued', attempts = 0, due = 0 WHERE state IN ('dead', 'queued')";
+        self.decide(update, jobs)
     }
 
     /// A person says that these jobs need not be processed; answers with how many items that concerns.
     ///
     /// # Errors
     /// The journal's.
-    pub fn forget(&self, jobs: &[RelPath]) -> Result<usize, LedgerError> {
+    pub fn forget(&self, jobs: &[RelPath]) -> Result<usize, BaseError> {
+        let now = jiff::Timestamp::now().as_second();
         let update =
-            "UPDATE items SET state = 'dropped', settled = unixepoch() WHERE state IN ('dead', 'queued')";
-        self.decide(update, Some(jobs))
+            format!("UPDATE items SET state = 'dropped', settled = {now} WHERE state IN ('dead', 'queued')");
+        self.decide(&update, Some(jobs))
     }
 
-    fn decide(&self, update: &str, jobs: Option<&[RelPath]>) -> Result<usize, LedgerError> {
-        self.with(|tx| match jobs {
-            None => tx.execute(&format!("{update} AND state = 'dead'"), []),
+    fn decide(&self, update: &str, jobs: Option<&[RelPath]>) -> Result<usize, BaseError> {
+        let changed = self.with(|tx| match jobs {
+            None => tx.run(&format!("{update} AND state = 'dead'"), &[]),
             Some(jobs) => {
-                let mut update = tx.prepare(&format!("{update} AND job = ?1"))?;
-                jobs.iter().map(|job| update.execute([job.as_bytes()])).sum()
+                let update = format!("{update} AND job = ?1");
+                jobs.iter().map(|job| tx.run(&update, &[spelled(job).into()])).sum()
             }
-        })
+        })?;
+        Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 }
 
-fn key(queue: &str, job: &RelPath, incarnation: &Incarnation) -> String {
-    let Incarnation { dev, ino, born_ns } = incarnation;
-    let text =
-        [queue.as_bytes(), b"\0", job.as_bytes(), format!("\0{dev} {ino} {born_ns}").as_bytes()].concat();
-    Digest::of(&text).to_string()
+/// How an item stands, with all its parts; `None`: it was never taken in.
+fn standing(tx: &Tx<'_>, queue: &str, key: &str) -> Result<Option<Standing>, BaseError> {
+    let select = "SELECT part, state FROM items WHERE queue = ?1 AND key = ?2";
+    let rows = tx.rows(select, &[queue.into(), key.into()])?;
+    let each = rows.iter().map(|row| {
+        let standing = match row.text(1) {
+            "done" | "dropped" => Standing::Done,
+            "dead" => Standing::Dead,
+            _ => Standing::Waiting,
+        };
+        (row.int(0) > 0, standing)
+    });
+    let (tasks, own): (Vec<_>, Vec<_>) = each.partition(|(is_task, _)| *is_task);
+    let Some((_, own)) = own.first() else { return Ok(None) };
+    let tasks = tasks.into_iter().fold(Standing::Done, |all, (_, task)| all.and(task));
+    // What is to be run after a task that gave up waits for a person, as that task does.
+    Ok(Some(if tasks == Standing::Done { *own } else { tasks }))
 }
 
-fn state(tx: &Transaction<'_>, queue: &str, key: &str) -> rusqlite::Result<Option<String>> {
-    let select = "SELECT state FROM items WHERE queue = ?1 AND key = ?2";
-    tx.prepare_cached(select)?.query_row([queue, key], |row| row.get(0)).optional()
+fn view(row: &Row) -> ItemView {
+    ItemView {
+        queue: row.text(0).to_owned(),
+        key: row.text(1).to_owned(),
+        part: row.int(2),
+        job: shown(row.text(3)),
+        lane: row.text(4).to_owned(),
+        class: row.text(5).to_owned(),
+        state: row.text(6).to_owned(),
+        attempts: u32::try_from(row.int(7)).unwrap_or(u32::MAX),
+        error: row.maybe_text(8).map(str::to_owned),
+        taken_in: row.int(9),
+        due: row.int(10),
+    }
 }
 
-/// `None` for a row that says what no item can.
-fn item(row: &Row<'_>) -> rusqlite::Result<Option<Item>> {
-    let job: Vec<u8> = row.get(2)?;
-    let incarnation = Incarnation {
-        dev: row.get::<_, i64>(3)?.cast_unsigned(),
-        ino: row.get::<_, i64>(4)?.cast_unsigned(),
-        born_ns: row.get(5)?,
-    };
-    let (queue, key, lane, attempts) = (row.get(0)?, row.get(1)?, row.get(6)?, row.get(7)?);
-    Ok(RelPath::new(job).ok().map(|job| Item { queue, key, job, incarnation, lane, attempts }))
+fn seconds(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_secs().max(1)).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HEAVY: u64 = 1 << 30;
+
+    fn queue(name: &str, on: On) -> Queue {
+        Queue { name: name.into(), on, command: vec!["x".into()], ..Queue::default() }
+    }
+
     fn queues(dir: &Path, boot: u8) -> Queues {
-        let parse =
-            |name: &str, on| Queue { name: name.into(), on, command: vec!["x".into()], ..Queue::default() };
-        let settings = vec![parse("parse", On::Completed), parse("report", On::Offloaded)];
-        Queues::new(dir, settings, Uuid::from_bytes([boot; 16]))
+        let tasks = vec![vec!["a".to_owned()], vec!["b".to_owned()]];
+        let joined = Queue { tasks, lanes: vec!["joined".into()], ..queue("joined", On::Completed) };
+        let settings = vec![queue("parse", On::Completed), queue("report", On::Offloaded), joined];
+        let holder = Holder { home: "drone".into(), boot: Uuid::from_bytes([boot; 16]) };
+        Queues::new("queue.sqlite", dir, settings, "drone", holder).unwrap()
     }
 
     fn job(name: &str) -> (RelPath, Incarnation) {
         (RelPath::new(name.as_bytes()).unwrap(), Incarnation { dev: 1, ino: 2, born_ns: 3 })
     }
 
+    fn admit(queues: &Queues, on: On, lane: &str, (job, incarnation): &(RelPath, Incarnation)) -> Standing {
+        queues.admit(on, &[Intake { lane, job, incarnation, bytes: 5 }]).unwrap()[0]
+    }
+
+    fn lease(queues: &Queues, name: &str) -> Vec<Item> {
+        let settings = queues.settings.iter().find(|queue| queue.name == name).unwrap();
+        queues.lease(settings, Class::Light, 1).unwrap()
+    }
+
     #[test]
     fn an_item_is_taken_in_once_and_leased_to_one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let (queues, (job, incarnation)) = (queues(dir.path(), 1), job("1-a"));
+        let (queues, job) = (queues(dir.path(), 1), job("1-a"));
         for _ in 0..3 {
-            assert_eq!(queues.admit(On::Completed, "jobs", &job, &incarnation).unwrap(), Standing::Waiting);
+            assert_eq!(admit(&queues, On::Completed, "jobs", &job), Standing::Waiting);
         }
-        let item = queues.lease("parse").unwrap().unwrap();
-        assert_eq!(queues.lease("parse").unwrap(), None);
-        assert_eq!(queues.lease("report").unwrap(), None);
+        let item = lease(&queues, "parse").remove(0);
+        assert!(lease(&queues, "parse").is_empty() && lease(&queues, "report").is_empty());
         queues.settle(&item, &Outcome::Done).unwrap();
-        assert_eq!(queues.admit(On::Completed, "jobs", &job, &incarnation).unwrap(), Standing::Done);
+        assert_eq!(admit(&queues, On::Completed, "jobs", &job), Standing::Done);
         // Another directory of that name is another item.
-        let other = Incarnation { ino: 9, ..incarnation.clone() };
-        assert_eq!(queues.admit(On::Completed, "jobs", &job, &other).unwrap(), Standing::Waiting);
-        assert!(
-            !queues.allow_prune("jobs", &job, &incarnation).unwrap(),
-            "the other queue must come first too"
-        );
-        queues.admit(On::Offloaded, "jobs", &job, &incarnation).unwrap();
-        let report = queues.lease("report").unwrap().unwrap();
+        let other = (job.0.clone(), Incarnation { ino: 9, ..job.1.clone() });
+        assert_eq!(admit(&queues, On::Completed, "jobs", &other), Standing::Waiting);
+        assert!(!queues.allow_prune("jobs", &job.0, &job.1).unwrap(), "the other queue must come first too");
+        admit(&queues, On::Offloaded, "jobs", &job);
+        let report = lease(&queues, "report").remove(0);
         queues.settle(&report, &Outcome::Done).unwrap();
-        assert!(queues.allow_prune("jobs", &job, &incarnation).unwrap());
+        assert!(queues.allow_prune("jobs", &job.0, &job.1).unwrap());
     }
 
     #[test]
     fn what_a_dead_process_had_is_leased_again_and_its_late_word_is_void() {
         let dir = tempfile::tempdir().unwrap();
-        let (first, (job, incarnation)) = (queues(dir.path(), 1), job("1-a"));
-        first.admit(On::Completed, "jobs", &job, &incarnation).unwrap();
-        let item = first.lease("parse").unwrap().unwrap();
+        let (first, job) = (queues(dir.path(), 1), job("1-a"));
+        admit(&first, On::Completed, "jobs", &job);
+        let item = lease(&first, "parse").remove(0);
         let second = queues(dir.path(), 2);
-        let again = second.lease("parse").unwrap().unwrap();
+        let again = lease(&second, "parse").remove(0);
         assert_eq!((&again.key, again.attempts), (&item.key, 0));
         first.settle(&item, &Outcome::Done).unwrap();
         assert_eq!(second.list(Some("running"), None).unwrap().len(), 1);
+        assert_eq!(first.renew(&first.settings[0]).unwrap(), [], "it believes that it has what it lost");
+        assert_eq!(second.renew(&second.settings[0]).unwrap().len(), 1);
         second.settle(&again, &Outcome::Dead("broken".into())).unwrap();
-        assert_eq!(second.admit(On::Completed, "jobs", &job, &incarnation).unwrap(), Standing::Dead);
-        assert!(!second.allow_prune("jobs", &job, &incarnation).unwrap());
+        assert_eq!(admit(&second, On::Completed, "jobs", &job), Standing::Dead);
+        assert!(!second.allow_prune("jobs", &job.0, &job.1).unwrap());
         assert_eq!(second.retry(None).unwrap(), 1);
-        assert_eq!(second.lease("parse").unwrap().unwrap().attempts, 0);
+        assert_eq!(lease(&second, "parse")[0].attempts, 0);
+    }
+
+    #[test]
+    fn another_home_waits_until_a_lease_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (drone, job) = (queues(dir.path(), 1), job("1-a"));
+        let mut worker = queues(dir.path(), 2);
+        worker.holder.home = "worker".into();
+        admit(&drone, On::Completed, "jobs", &job);
+        assert_eq!(lease(&drone, "parse").len(), 1);
+        assert!(lease(&worker, "parse").is_empty());
+        drone.with(|tx| tx.run("UPDATE items SET lease = lease - 1000", &[])).unwrap();
+        assert_eq!(lease(&worker, "parse").len(), 1);
+        assert!(lease(&drone, "parse").is_empty());
+    }
+
+    #[test]
+    fn the_last_part_waits_for_every_task_whatever_becomes_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queues, job) = (queues(dir.path(), 1), job("1-a"));
+        assert_eq!(admit(&queues, On::Completed, "joined", &job), Standing::Waiting);
+        let tasks = [lease(&queues, "joined").remove(0), lease(&queues, "joined").remove(0)];
+        assert_eq!(tasks.each_ref().map(|item| item.part), [1, 2]);
+        assert!(lease(&queues, "joined").is_empty(), "it was joined before its tasks had ended");
+        queues.settle(&tasks[0], &Outcome::Done).unwrap();
+        queues.settle(&tasks[1], &Outcome::Dead("broken".into())).unwrap();
+        assert!(lease(&queues, "joined").is_empty());
+        assert_eq!(standing_of(&queues, &job), Standing::Dead);
+        queues.retry(Some(&[job.0.clone()])).unwrap();
+        let again = lease(&queues, "joined").remove(0);
+        assert_eq!(again.part, 2);
+        queues.settle(&again, &Outcome::Done).unwrap();
+        let last = lease(&queues, "joined").remove(0);
+        assert_eq!((last.part, standing_of(&queues, &job)), (0, Standing::Waiting));
+        queues.settle(&last, &Outcome::Done).unwrap();
+        assert_eq!(standing_of(&queues, &job), Standing::Done);
+    }
+
+    fn standing_of(queues: &Queues, job: &(RelPath, Incarnation)) -> Standing {
+        let key = key("drone", "joined", &job.0, &job.1);
+        queues.with(|tx| standing(tx, "joined", &key)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn classes_do_not_mix_and_what_shows_to_be_heavy_stays_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queues, first) = (queues(dir.path(), 1), job("1-a"));
+        queues.settings[0].heavy_workers = 1;
+        queues.settings[0].heavy_above = config::ByteCount(HEAVY);
+        let (large, incarnation) = job("2-b");
+        let heavy = Intake { lane: "jobs", job: &large, incarnation: &incarnation, bytes: HEAVY };
+        queues.admit(On::Completed, &[heavy]).unwrap();
+        admit(&queues, On::Completed, "jobs", &first);
+        let light = lease(&queues, "parse").remove(0);
+        assert_eq!(light.job, first.0);
+        let of = |class| queues.lease(&queues.settings[0], class, 5).unwrap();
+        assert_eq!(of(Class::Heavy).len(), 1);
+        queues.reclassify(&light).unwrap();
+        queues.settle(&light, &Outcome::Back).unwrap();
+        assert!(of(Class::Light).is_empty());
+        assert_eq!(of(Class::Heavy)[0].job, first.0);
     }
 }

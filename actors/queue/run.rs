@@ -4,16 +4,18 @@
 //! opened. What it says is kept: with a job that is not offloaded yet, in its directory, so that it is offloaded too;
 //! else in the state directory.
 
-use super::journal::Item;
+use super::item::Item;
+use super::yard::Yard;
 use crate::group::Group;
 use crate::shown::Shown;
-use crate::site::Site;
-use crate::tree::{JobDir, TreeError};
+use crate::tree::JobDir;
 use config::{On, Queue};
+use rustix::process::Signal;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +26,8 @@ use tokio::process::Command;
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// So much of what it said is in the log and in the journal, in bytes.
 const BRIEF: usize = 500;
+/// An item was taken in when the queue had more tasks.
+const NO_TASK: &str = "the queue has no such task any more: `queue drop` it, or give it one again";
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,17 +40,16 @@ pub enum Ran {
     Failed(String),
 }
 
-/// Runs a queue's command on an item's job.
-pub async fn run(site: &Site, queue: &Queue, item: &Item) -> Ran {
-    let dir = match site.root.job(&item.job) {
-        Ok(dir) if *dir.incarnation() == item.incarnation => dir,
-        Ok(_) | Err(TreeError::Gone(_)) => return Ran::Gone,
-        Err(error) => return Ran::Failed(crate::shown::chain(&error)),
+/// Runs an item's command on its job.
+pub async fn run(yard: &Yard, queue: &Queue, item: &Item) -> Ran {
+    let dir = match yard.dir(queue, item) {
+        Ok(dir) => dir,
+        Err(ran) => return ran,
     };
     let heard = Arc::new(Heard::new(queue.output.0));
-    let ended = execute(site, queue, item, &heard).await;
+    let ended = execute(yard, queue, item, &heard).await;
     let said = heard.take();
-    if let Err(error) = keep(site, queue, item, &dir, &said) {
+    if let Err(error) = keep(yard, queue, item, dir.as_ref(), &said) {
         return Ran::Failed(format!("its output cannot be kept: {error}"));
     }
     match ended {
@@ -60,19 +63,50 @@ pub async fn run(site: &Site, queue: &Queue, item: &Item) -> Ran {
     }
 }
 
-async fn execute(site: &Site, queue: &Queue, item: &Item, heard: &Arc<Heard>) -> Result<(), String> {
-    let path = site.root.path().join(std::ffi::OsStr::from_bytes(item.job.as_bytes()));
+/// The command of an item's part, as the settings have it.
+fn command<'a>(queue: &'a Queue, item: &Item) -> &'a [String] {
+    let task = usize::try_from(item.part).unwrap_or_default().checked_sub(1);
+    match task {
+        None => &queue.command,
+        Some(task) => queue.tasks.get(task).map_or(&[], Vec::as_slice),
+    }
+}
+
+/// What runs a command: the program that dies with its parent, in its bounds.
+fn wrapped(queue: &Queue, words: &[OsString]) -> Command {
+    // A drone that is killed takes its commands along: they run again with the next one.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    let cpu = queue.cpu_time.as_secs();
+    if queue.memory.0 > 0 || cpu > 0 {
+        command.args(["prlimit", "--core=0"]);
+        if queue.memory.0 > 0 {
+            command.arg(format!("--as={}", queue.memory.0));
+        }
+        if cpu > 0 {
+            // The first bound is a signal of its own, the second kills.
+            command.arg(format!("--cpu={cpu}:{}", cpu.saturating_add(5)));
+        }
+        command.arg("--");
+    }
+    if queue.nice > 0 {
+        command.args(["nice", "-n", &queue.nice.to_string()]);
+    }
+    command.args(words);
+    command
+}
+
+async fn execute(yard: &Yard, queue: &Queue, item: &Item, heard: &Arc<Heard>) -> Result<(), String> {
+    let path = yard.path(item);
     let places: [(&str, &[u8]); 4] = [
         ("{job_dir}", path.as_os_str().as_bytes()),
         ("{job}", item.job.as_bytes()),
         ("{lane}", item.lane.as_bytes()),
         ("{key}", item.key.as_bytes()),
     ];
-    let words: Vec<OsString> = queue.command.iter().map(|word| filled(word, &places)).collect();
-    let Some(program) = words.first() else { return Err("the command is empty".into()) };
-    // A drone that is killed takes its commands along: they run again with the next one.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).args(&words);
+    let words: Vec<OsString> = command(queue, item).iter().map(|word| filled(word, &places)).collect();
+    let Some(program) = words.first() else { return Err(NO_TASK.into()) };
+    let mut command = wrapped(queue, &words);
     command.env("DRONEKEEPER_JOB", &path).env("DRONEKEEPER_KEY", &item.key);
     command.env("DRONEKEEPER_ATTEMPT", (item.attempts + 1).to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -96,10 +130,13 @@ async fn execute(site: &Site, queue: &Queue, item: &Item, heard: &Arc<Heard>) ->
         Ok(Ok(status)) => {
             // What it started and left behind goes too.
             drop(group);
-            match status.code() {
-                Some(0) => Ok(()),
-                Some(code) => Err(format!("{program} ended with status {code}")),
-                None => Err(format!("{program} was ended by a signal")),
+            match (status.code(), status.signal()) {
+                (Some(0), _) => Ok(()),
+                (Some(code), _) => Err(format!("{program} ended with status {code}")),
+                (None, Some(signal)) if signal == Signal::XCPU.as_raw() => {
+                    Err(format!("{program} used more processor time than {:?}", queue.cpu_time))
+                }
+                (None, _) => Err(format!("{program} was ended by a signal")),
             }
         }
     }
@@ -156,19 +193,20 @@ async fn hear(mut out: impl AsyncRead + Unpin, heard: Arc<Heard>) {
 }
 
 /// Keeps what a command said, one file for each attempt.
-fn keep(site: &Site, queue: &Queue, item: &Item, dir: &JobDir, said: &[u8]) -> io::Result<()> {
+fn keep(yard: &Yard, queue: &Queue, item: &Item, dir: Option<&JobDir>, said: &[u8]) -> io::Result<()> {
     if said.is_empty() {
         return Ok(());
     }
-    match queue.on {
-        On::Completed => {
-            let name = format!(".dronekeeper-{}.{}.log", queue.name, item.attempts + 1);
+    let task = if item.part > 0 { format!(".task{}", item.part) } else { String::new() };
+    match (queue.on, dir) {
+        (On::Completed, Some(dir)) => {
+            let name = format!(".dronekeeper-{}{task}.{}.log", queue.name, item.attempts + 1);
             dir.add_file(name.as_bytes(), said)
         }
-        On::Offloaded => {
-            let at = site.output_dir.join(&queue.name);
+        _ => {
+            let at = yard.output_dir.join(&queue.name);
             std::fs::create_dir_all(&at)?;
-            std::fs::File::create(at.join(format!("{}.log", item.key)))?.write_all(said)
+            std::fs::File::create(at.join(format!("{}{task}.log", item.key)))?.write_all(said)
         }
     }
 }

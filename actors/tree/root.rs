@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The results directory, locked for as long as this value lives.
+/// The results directory; locked, if it was, for as long as this value lives.
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
@@ -24,16 +24,22 @@ impl Root {
     /// # Errors
     /// `Root` when it cannot be opened, `Held` when another process has it.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
+        let root = Root::beside(path)?;
+        match rustix::fs::flock(&root.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(root),
+            Err(Errno::WOULDBLOCK) => Err(TreeError::Held { path: path.to_owned(), pid: holder(&root.fd) }),
+            Err(error) => Err(TreeError::Root(path.to_owned(), error.into())),
+        }
+    }
+
+    /// Opens the results directory beside the process that holds it: for who deletes nothing.
+    ///
+    /// # Errors
+    /// `Root` when it cannot be opened.
+    pub fn beside(path: &Path) -> Result<Self, TreeError> {
         let failed = |error: Errno| TreeError::Root(path.to_owned(), error.into());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(TreeError::Held { path: path.to_owned(), pid: holder(&fd) });
-            }
-            Err(error) => return Err(failed(error)),
-        }
         let own = stat::stat(&fd, b"").map_err(|error| TreeError::Root(path.to_owned(), error))?;
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Ok(Root { fd, path, identity: (stat::device(&own), own.stx_ino) })

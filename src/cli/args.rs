@@ -57,6 +57,18 @@ impl std::str::FromStr for Time {
 pub enum Command {
     /// Run the drone, in the foreground
     Run,
+    /// Run the work of queues in a process of its own, beside the drone or on another host
+    Worker {
+        /// The queue; more than once for several
+        #[arg(long = "queue", required = true)]
+        queues: Vec<String>,
+        /// So many commands at once, instead of the configuration's
+        #[arg(long)]
+        workers: Option<usize>,
+        /// So many heavy ones, instead of the configuration's
+        #[arg(long)]
+        heavy_workers: Option<usize>,
+    },
     /// Run the central hub that drones send heartbeats to, or say what it is to do
     #[command(args_conflicts_with_subcommands = true)]
     Hub {

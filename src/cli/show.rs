@@ -6,7 +6,7 @@ use crate::say;
 use crate::status::Status as Exit;
 use actors::console::status::{JobHistory, JobStatus, Status};
 use actors::lab::{RelPath, hex, unhex};
-use actors::queue::journal::ItemView;
+use actors::queue::item::ItemView;
 use actors::shown::Shown;
 use config::{ByteCount, Config};
 use jiff::Timestamp;

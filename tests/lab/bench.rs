@@ -20,6 +20,8 @@ fn patience() -> Duration {
 pub struct Bench {
     pub dir: tempfile::TempDir,
     name: String,
+    /// More of `[drone]`.
+    own: String,
     store: String,
     lane: String,
     extra: String,
@@ -35,7 +37,15 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("results")).unwrap();
         let store = format!("url = \"file://{}\"", dir.path().join("offloaded").display());
-        Bench { dir, name: "bench".into(), store, lane: String::new(), extra: String::new(), drone: None }
+        Bench {
+            dir,
+            name: "bench".into(),
+            own: String::new(),
+            store,
+            lane: String::new(),
+            extra: String::new(),
+            drone: None,
+        }
     }
 
     /// A lab machine whose store is a server of the stage.
@@ -52,6 +62,12 @@ impl Bench {
     /// Another name than `bench`.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
+        self
+    }
+
+    /// More of `[drone]`.
+    pub fn drone(mut self, lines: &str) -> Self {
+        self.own = lines.to_owned();
         self
     }
 
@@ -110,6 +126,7 @@ impl Bench {
         let settle = if self.lane.contains("settle") { "" } else { "settle = \"150ms\"\n" };
         let mut text = String::new();
         writeln!(text, "[drone]\nname = {:?}\nstate_dir = {:?}", self.name, self.path("state")).unwrap();
+        writeln!(text, "{}", self.own).unwrap();
         writeln!(text, "[admin]\nlisten = \"127.0.0.1:0\"").unwrap();
         writeln!(text, "[results]\ndir = {:?}\nrescan = \"100ms\"", self.results()).unwrap();
         writeln!(text, "[store]\nstall = \"3s\"\n{}", self.store).unwrap();

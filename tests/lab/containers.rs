@@ -134,7 +134,7 @@ fn touch(path: &Path) {
 fn whatever_is_done_to_containers_the_number_is_right_again() {
     let name = "keep";
     let image = image(&Bench::new(), "keep:1", BOT);
-    let (mut bench, _clean) = (drone(&image, name, "count = 4"), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&image, name, "count = 4"));
     // Somebody else's, which nobody may touch.
     let strange = out(&["run", "-d", "--name", "strange", "--label", "other=1", &image]);
     bench.start();
@@ -182,7 +182,7 @@ fn a_test_that_runs_during_a_replacement_finishes() {
     // Images are told apart by the second in which they were made.
     std::thread::sleep(Duration::from_millis(1100));
     let second = image(&Bench::new(), "replace:2", &format!("{BOT}# newer\n"));
-    let (mut bench, _clean) = (drone(&first, name, "count = 2"), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&first, name, "count = 2"));
     bench.start();
     bench.wait("both run", || ["000", "001"].iter().all(|bot| tests_of(&bench, bot).contains("begun")));
     touch(&bench.path("b/000/busy"));
@@ -217,7 +217,7 @@ fn a_test_that_runs_during_a_replacement_finishes() {
 fn stop_files_and_people_drain_the_host_or_one_container() {
     let name = "stop";
     let image = image(&Bench::new(), "stop:1", BOT);
-    let (mut bench, _clean) = (drone(&image, name, "count = 3"), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&image, name, "count = 3"));
     bench.start();
     bench.wait("three run", || running(name) == 3);
     bench.wait("all hold their locks", || {
@@ -252,7 +252,7 @@ fn a_host_that_was_up_for_too_long_is_drained_and_rebooted_once() {
     let reboots = Bench::new();
     let marks = reboots.path("marks");
     let command = self::reboots(&marks, &format!("[ $(wc -l < {}) -ge 2 ]", marks.display()));
-    let (mut bench, _clean) = (drone(&image, name, &format!("count = 1\n{command}")), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&image, name, &format!("count = 1\n{command}")));
     bench.start();
     bench.wait("it runs", || tests_of(&bench, "000").contains("begun"));
     touch(&bench.path("b/000/busy"));
@@ -278,7 +278,7 @@ fn a_container_that_cannot_start_or_hides_its_process_has_a_defined_end() {
     let name = "odd";
     // Holds no lock, and hears no SIGTERM.
     let deaf = image(&Bench::new(), "odd:1", "#!/bin/sh\ntrap '' TERM\nwhile true; do sleep 0.1; done\n");
-    let (mut bench, _clean) = (drone(&deaf, name, "count = 1\nstop_timeout = \"2s\""), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&deaf, name, "count = 1\nstop_timeout = \"2s\""));
     bench.start();
     bench.wait("it runs", || running(name) == 1);
     let before = containers(name);
@@ -327,7 +327,7 @@ fn an_image_that_is_missing_is_pulled_from_its_registry() {
     let made = image(&Bench::new(), "pull:1", BOT);
     out(&["push", &made]);
     out(&["rmi", &made]);
-    let (mut bench, _clean) = (drone(&made, name, "count = 1"), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&made, name, "count = 1"));
     bench.start();
     bench.wait("it runs", || running(name) == 1);
     assert_eq!(bench.said("image pulled"), 1);
@@ -345,7 +345,7 @@ fn a_share_of_the_containers_tries_the_canary_image() {
     // Of an earlier run on the same engine.
     docker(&["rmi", "-f", &canary]);
     let settings = format!("count = 4\ncanary_image = \"{canary}\"\ncanary_share = 0.25");
-    let (mut bench, _clean) = (drone(&main, name, &settings), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&main, name, &settings));
     let of = |tag: &str| {
         let image = out(&["image", "inspect", "-f", "{{.Id}}", &format!("{}:{tag}", named("canary"))]);
         let used = |(id, _): &(String, String)| out(&["inspect", "-f", "{{.Image}}", id]) == image;
@@ -370,7 +370,7 @@ fn a_container_is_made_as_the_settings_say() {
     let settings = "count = 1\nenv = { SWARM_URL = \"http://127.0.0.1/bot_code\", HOST = \"{host}\", \
          NUM = \"{count}\", NAME = \"{name}\" }\ndevices = [\"/dev/null\", \"/dev/nosuch\"]\n\
          cpus = 0.5\nmemory = \"64MiB\"\npids = 50";
-    let (mut bench, _clean) = (drone(&image, name, settings), Clean(name.into()));
+    let (_clean, mut bench) = (Clean(name.into()), drone(&image, name, settings));
     bench.start();
     bench.wait("it runs", || running(name) == 1);
     let id = containers(name)["000"].0.clone();
@@ -398,7 +398,7 @@ fn a_container_is_made_as_the_settings_say() {
 #[test]
 fn a_second_drone_that_would_keep_the_containers_of_a_host_refuses_to_start() {
     let image = image(&Bench::new(), "second:1", BOT);
-    let (mut first, _clean) = (drone(&image, "second", "count = 1"), Clean("second".into()));
+    let (_clean, mut first) = (Clean("second".into()), drone(&image, "second", "count = 1"));
     first.start();
     first.wait("it runs", || running("second") == 1);
     let lock = |bench: &Bench| format!("lock = \"{}/{{name}}.lock\"", bench.path("b").display());

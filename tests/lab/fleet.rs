@@ -400,8 +400,13 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
     assert!(names.iter().all(|name| !name.contains('~')), "results were stored twice: {names:?}");
 }
 
-/// A new base on the PostgreSQL that the test script started.
+/// A hub's setting for a new base on PostgreSQL.
 fn on_postgres() -> String {
+    format!("database = {:?}", postgres_base())
+}
+
+/// The address of a new base on the PostgreSQL that the test script started.
+pub fn postgres_base() -> String {
     let server =
         std::env::var("LAB_POSTGRES").expect("LAB_POSTGRES is not set: run these tests with tests/run");
     let psql = std::env::var("LAB_PSQL").expect("LAB_PSQL is not set: run these tests with tests/run");
@@ -412,7 +417,7 @@ fn on_postgres() -> String {
         .output();
     let made = made.unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    format!("database = \"{server}/{name}\"")
+    format!("{server}/{name}")
 }
 
 fn speaks_as_documented(hub: &Hub) {

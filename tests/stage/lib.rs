@@ -6,6 +6,7 @@
 //! - `listing` and `text` how both write what they hold
 //! - `web` an HTTP server whose answers the test makes
 //! - `afe` an Autotest AFE that can be asked for finished jobs
+//! - `wire` between two programs, to be cut
 //! - `sink` an S3 endpoint for measurements, which keeps no bytes
 //!
 //! Nothing here shares code with the product. A broken assumption here ends the test: so it may panic.
@@ -20,7 +21,9 @@ pub mod server;
 pub mod sink;
 pub mod text;
 pub mod web;
+pub mod wire;
 
 pub use faults::{Fault, What};
 pub use server::{Flavour, Server};
 pub use web::{Visit, Web};
+pub use wire::Wire;

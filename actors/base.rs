@@ -1,10 +1,10 @@
-//! Where a hub keeps what it knows: one SQLite file, or PostgreSQL. The same statements run on both.
+//! Where a hub keeps what it knows, and a drone its queues: one SQLite file, or PostgreSQL. The same statements run on
+//! both.
 //!
 //! Statements number their parameters `?1`, `?2`; truth values are 0 and 1. What differs is here: how a connection
 //! is made, how rows are locked (SQLite has one writer; PostgreSQL's hubs pass over each other's rows), and how a
 //! connection that broke is replaced.
 
-use super::schema;
 use bytes::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use rusqlite::types::ValueRef;
@@ -88,7 +88,18 @@ impl Failure for BaseError {
     }
 }
 
-/// The base of a hub.
+/// What a base is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    /// What it is called in the log.
+    pub name: &'static str,
+    /// What a lost one is rebuilt from.
+    pub source: &'static str,
+    /// Makes the tables that are not there; the number is the first that is given out.
+    pub prepare: fn(&Tx<'_>, i64) -> Result<(), BaseError>,
+}
+
+/// A base.
 pub struct Base(Engine);
 
 enum Engine {
@@ -98,6 +109,7 @@ enum Engine {
 
 /// One SQLite file, and the connection to it with the file's identity.
 struct File {
+    purpose: Purpose,
     path: PathBuf,
     open: Mutex<Option<(Connection, (u64, u64))>>,
     numbers: Numbers,
@@ -105,6 +117,7 @@ struct File {
 
 /// A PostgreSQL server, and the connections to it.
 struct Server {
+    purpose: Purpose,
     config: postgres::Config,
     numbers: Numbers,
     idle: Mutex<Vec<Connected>>,
@@ -151,14 +164,18 @@ impl Base {
     ///
     /// # Errors
     /// `Settings`.
-    pub fn new(database: &str, dir: &Path, first: Option<i64>) -> Result<Self, BaseError> {
+    pub fn new(database: &str, dir: &Path, first: Option<i64>, purpose: Purpose) -> Result<Self, BaseError> {
         let numbers = Numbers::new(dir, first);
         if database.starts_with("postgres://") || database.starts_with("postgresql://") {
             let config = database.parse::<postgres::Config>();
-            let mut config =
-                config.map_err(|error| BaseError::Settings(format!("`hub.database`: {error}")))?;
-            config.connect_timeout(PATIENCE).keepalives_idle(Duration::from_secs(30));
+            let mut config = config
+                .map_err(|error| BaseError::Settings(format!("the address of {}: {error}", purpose.name)))?;
+            config
+                .connect_timeout(PATIENCE)
+                .tcp_user_timeout(PATIENCE)
+                .keepalives_idle(Duration::from_secs(30));
             return Ok(Base(Engine::Postgres(Box::new(Server {
+                purpose,
                 config,
                 numbers,
                 idle: Mutex::default(),
@@ -168,7 +185,12 @@ impl Base {
             }))));
         }
         let path = dir.join(database.trim_start_matches("file://"));
-        Ok(Base(Engine::Sqlite(Box::new(File { path, open: Mutex::default(), numbers }))))
+        Ok(Base(Engine::Sqlite(Box::new(File { purpose, path, open: Mutex::default(), numbers }))))
+    }
+
+    /// Is it a server, which is asked over connections that block?
+    pub fn is_server(&self) -> bool {
+        matches!(self.0, Engine::Postgres(_))
     }
 
     /// Does some work in one transaction; it may be done again when another one was in the way.
@@ -177,7 +199,7 @@ impl Base {
     /// The work's own, or the base's; nothing was written.
     pub fn with<T, E: Failure>(&self, work: impl Fn(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         match &self.0 {
-            Engine::Sqlite(file) => sqlite(&file.path, &file.open, &file.numbers, work),
+            Engine::Sqlite(file) => file.work(&work),
             Engine::Postgres(server) => server.work(&work),
         }
     }
@@ -205,13 +227,14 @@ impl Numbers {
 
     /// The first number of a new base.
     fn first(&self) -> i64 {
-        self.first.unwrap_or(super::now() - EPOCH).max(*locked(&self.mark))
+        self.first.unwrap_or(jiff::Timestamp::now().as_second() - EPOCH).max(*locked(&self.mark))
     }
 
     /// Writes down that numbers up to this one are given out, before they are.
     fn note(&self, highest: i64) -> Result<(), BaseError> {
         let mut mark = locked(&self.mark);
-        if highest < *mark {
+        // Where no numbers are given out there is nothing to note.
+        if highest == 0 || highest < *mark {
             return Ok(());
         }
         let failed = |error| BaseError::Dir(self.path.clone(), error);
@@ -227,38 +250,75 @@ impl Numbers {
     }
 }
 
-fn sqlite<T, E: Failure>(
-    path: &Path,
-    kept: &Mutex<Option<(Connection, (u64, u64))>>,
-    numbers: &Numbers,
-    work: impl Fn(&Tx<'_>) -> Result<T, E>,
-) -> Result<T, E> {
-    let mut kept = locked(kept);
-    for _ in 0..TRIES {
-        // A file that was truncated, removed or replaced is begun anew: the drones say what they have.
-        if kept.as_ref().is_some_and(|(_, identity)| identity_of(path) != Some(*identity)) {
+impl File {
+    fn work<T, E: Failure>(&self, work: &impl Fn(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        let path = self.path.as_path();
+        let mut kept = locked(&self.open);
+        for _ in 0..TRIES {
+            // A file that was truncated, removed or replaced is begun anew.
+            if kept.as_ref().is_some_and(|(_, identity)| identity_of(path) != Some(*identity)) {
+                *kept = None;
+            }
+            let (db, identity) = match &mut *kept {
+                Some(kept) => kept,
+                none => none.insert(self.connect()?),
+            };
+            let occupied = occupied(path);
+            let done = transact(db, &self.numbers, work);
+            // SQLite writes the pages that changed: a file that was truncated meanwhile is long again, full of holes.
+            let is_there = identity_of(path) == Some(*identity);
+            let is_whole = done.is_ok() && self::occupied(path) >= occupied;
+            if is_there && (is_whole || is_sound(path)) {
+                return done;
+            }
             *kept = None;
+            if is_there {
+                self.set_aside("its content is not whole")?;
+            }
         }
-        let (db, identity) = match &mut *kept {
-            Some(kept) => kept,
-            none => none.insert(open(path, numbers)?),
-        };
-        let occupied = occupied(path);
-        let done = transact(db, numbers, &work);
-        // SQLite writes the pages that changed: a file that was truncated meanwhile is long again, and full of holes.
-        let is_there = identity_of(path) == Some(*identity);
-        let is_whole = done.is_ok() && self::occupied(path) >= occupied;
-        if is_there && (is_whole || is_sound(path)) {
-            return done;
-        }
-        if !is_there {
-            continue;
-        }
-        tracing::error!(base = %path.display(), "the hub's base is damaged: set aside, a new one is begun");
-        *kept = None;
-        set_aside(path);
+        Err(BaseError::Settings(format!("{} is damaged again and again", path.display())).into())
     }
-    Err(BaseError::Settings(format!("{} is damaged again and again", path.display())).into())
+
+    fn connect(&self) -> Result<(Connection, (u64, u64)), BaseError> {
+        let path = self.path.as_path();
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(|error| BaseError::Dir(path.to_owned(), error))?;
+        }
+        if path.exists() && identity_of(path).is_none() {
+            // What is left beside it belongs to the lost one.
+            self.set_aside("it was truncated")?;
+        }
+        let mut db = Connection::open(path)?;
+        db.busy_timeout(PATIENCE)?;
+        // A rollback journal reads the file afresh for each transaction: what is done to it from outside is seen.
+        db.pragma_update(None, "journal_mode", "DELETE")?;
+        db.pragma_update(None, "synchronous", "EXTRA")?;
+        db.set_prepared_statement_cache_capacity(128);
+        let tx = Tx::new(On::Sqlite(db.transaction_with_behavior(TransactionBehavior::Immediate)?));
+        (self.purpose.prepare)(&tx, self.numbers.first())?;
+        tx.commit(&self.numbers)?;
+        let identity = identity_of(path);
+        identity
+            .map(|identity| (db, identity))
+            .ok_or_else(|| BaseError::Settings(format!("{} vanished while it was opened", path.display())))
+    }
+
+    /// Moves the file and its journal aside, for a person to look at.
+    fn set_aside(&self, why: &str) -> Result<(), BaseError> {
+        let Purpose { name, source, .. } = self.purpose;
+        let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ");
+        let aside = format!("{}.damaged-{date}", self.path.display());
+        tracing::error!(file = %self.path.display(), why, aside, "{name} damaged: set aside, a new one is rebuilt from {source}");
+        for ending in ["", "-journal"] {
+            match std::fs::rename(format!("{}{ending}", self.path.display()), format!("{aside}{ending}")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(BaseError::Dir(self.path.clone(), error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 fn transact<T, E: Failure>(
@@ -294,36 +354,6 @@ fn is_sound(path: &Path) -> bool {
         let check = db.pragma_query_value(None, "quick_check", |row| row.get::<_, String>(0));
         check.is_ok_and(|said| said == "ok")
     })
-}
-
-fn set_aside(path: &Path) {
-    for ending in ["", "-journal"] {
-        let from = format!("{}{ending}", path.display());
-        let _ = std::fs::rename(&from, format!("{}.damaged-{}{ending}", path.display(), super::now()));
-    }
-}
-
-fn open(path: &Path, numbers: &Numbers) -> Result<(Connection, (u64, u64)), BaseError> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(|error| BaseError::Dir(path.to_owned(), error))?;
-    }
-    if path.exists() && identity_of(path).is_none() {
-        // Truncated: what is left beside it belongs to the lost one.
-        set_aside(path);
-    }
-    let mut db = Connection::open(path)?;
-    db.busy_timeout(PATIENCE)?;
-    // A rollback journal reads the file afresh for each transaction: what is done to it from outside is seen.
-    db.pragma_update(None, "journal_mode", "DELETE")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.set_prepared_statement_cache_capacity(128);
-    let tx = Tx::new(On::Sqlite(db.transaction_with_behavior(TransactionBehavior::Immediate)?));
-    schema::prepare(&tx, numbers.first())?;
-    tx.commit(numbers)?;
-    let identity = identity_of(path);
-    identity
-        .map(|identity| (db, identity))
-        .ok_or_else(|| BaseError::Settings(format!("{} vanished while it was opened", path.display())))
 }
 
 impl Server {
@@ -384,7 +414,7 @@ impl Server {
             self.transact(&mut connected, &|tx: &Tx<'_>| {
                 // Several hubs may begin at once; one of them makes the tables.
                 tx.run("SELECT pg_advisory_xact_lock(739126)", &[])?;
-                schema::prepare(tx, self.numbers.first())
+                (self.purpose.prepare)(tx, self.numbers.first())
             })?;
             self.prepared.store(true, Relaxed);
         }
@@ -491,6 +521,20 @@ impl<'a> Tx<'a> {
     /// [`BaseError`].
     pub fn row(&self, statement: &str, values: &[Value]) -> Result<Option<Row>, BaseError> {
         Ok(self.rows(statement, values)?.into_iter().next())
+    }
+
+    /// Seconds since 1970: the server's, which all its clients share, or this machine's.
+    ///
+    /// # Errors
+    /// [`BaseError`].
+    pub fn now(&self) -> Result<i64, BaseError> {
+        match &self.on {
+            On::Sqlite(_) => Ok(jiff::Timestamp::now().as_second()),
+            On::Postgres(_) => {
+                let now = self.row("SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)", &[])?;
+                Ok(now.map_or(0, |row| row.int(0)))
+            }
+        }
     }
 
     /// Goes behind a `SELECT` whose rows are to be taken by this transaction only.
@@ -625,11 +669,18 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
 
+    const PURPOSE: Purpose = Purpose { name: "base", source: "the test", prepare };
+
+    fn prepare(tx: &Tx<'_>, _: i64) -> Result<(), BaseError> {
+        tx.run("CREATE TABLE IF NOT EXISTS labels (name TEXT NOT NULL)", &[])?;
+        tx.run("CREATE TABLE IF NOT EXISTS others (name TEXT NOT NULL)", &[]).map(drop)
+    }
+
     #[test]
     fn a_file_that_is_truncated_while_it_is_written_is_begun_anew_and_the_work_is_done_again() {
         let dir = tempfile::tempdir().unwrap();
-        let base = Base::new("hub.sqlite", dir.path(), Some(1)).unwrap();
-        let add = |name: &str| format!("INSERT INTO labels (id, name, record) VALUES (1, '{name}', '')");
+        let base = Base::new("hub.sqlite", dir.path(), Some(1), PURPOSE).unwrap();
+        let add = |name: &str| format!("INSERT INTO labels (name) VALUES ('{name}')");
         base.with(|tx| tx.run(&add("lost"), &[])).unwrap();
         let (tries, new) = (AtomicU32::new(0), add("new"));
         let done = base.with(|tx| {
