@@ -233,11 +233,11 @@ impl Actor for Queue {
 }
 
 impl Drop for Queue {
-    /// What did not end goes back, and is no failure: nobody has to wait until its lease is over.
+    /// What an actor had that crashed goes back, and is no failure: nobody has to wait until its lease is over.
     fn drop(&mut self) {
         for Running { item, .. } in &self.running {
-            let done = self.yard.queues.settle(item, &Outcome::Back);
-            info!(queue = %item.queue, job = %item.job, returned = done.is_ok(), "cut off, and returned to the queue");
+            let returned = self.yard.queues.settle(item, &Outcome::Back).is_ok();
+            info!(queue = %item.queue, job = %item.job, returned, "its actor ended before it");
         }
     }
 }

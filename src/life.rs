@@ -45,6 +45,7 @@ pub fn run(loaded: Loaded) -> Status {
         reloader.applied(&current.text);
         let _ = house.desk.reload.set(reloader.clone());
         let end = actix_rt::System::new().block_on(live(&house, &reloader));
+        house.site.queues.release();
         drop(house);
         match end {
             End::Stop(status) => return status,

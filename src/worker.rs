@@ -19,7 +19,7 @@ use config::Config;
 use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Tree};
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use uuid::Uuid;
 
 /// A queue that cannot be worked on is tried again after so long.
@@ -76,11 +76,7 @@ pub fn run(
             End::Reload(_) => Status::Ok,
         }
     });
-    match yard.queues.release() {
-        Ok(0) => {}
-        Ok(returned) => info!(returned, "cut off, and returned to the queue"),
-        Err(error) => warn!(error = %chain(&error), "what was cut off is another's when its lease is over"),
-    }
+    yard.queues.release();
     io.shutdown_background();
     status
 }

@@ -10,8 +10,10 @@
 use super::item::{Class, Item, ItemView, Outcome, Standing, key, shown, spelled};
 use crate::base::{Base, BaseError, Purpose, Row, Tx, Value};
 use crate::lab::{Incarnation, RelPath};
+use crate::shown::chain;
 use config::{On, Queue};
 use std::path::Path;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 const PURPOSE: Purpose =
@@ -296,16 +298,29 @@ impl Queues {
         })
     }
 
-    /// Gives back all that this process holds: it ends, and what it started ends with it. Answers with how many.
-    ///
-    /// # Errors
-    /// The journal's; others wait until the leases are over.
-    pub fn release(&self) -> Result<u64, BaseError> {
-        self.with(|tx| {
+    /// Gives back all that this process holds, and says what: it ends, and what it started ends with it.
+    pub fn release(&self) {
+        if self.settings.is_empty() {
+            return;
+        }
+        let released = self.with(|tx| {
             let soon = tx.now()?.saturating_add(1);
-            let update = format!("UPDATE items SET state = 'queued', due = ?3, home = NULL, boot = NULL WHERE {OURS}");
-            tx.run(&update, &[self.holder.home.as_str().into(), self.holder.boot.to_string().into(), soon.into()])
-        })
+            let (home, boot) = (self.holder.home.as_str(), self.holder.boot.to_string());
+            let held = tx.rows(
+                &format!("SELECT queue, job FROM items WHERE {OURS}"),
+                &[home.into(), boot.as_str().into()],
+            )?;
+            let update =
+                format!("UPDATE items SET state = 'queued', due = ?3, home = NULL, boot = NULL WHERE {OURS}");
+            tx.run(&update, &[home.into(), boot.as_str().into(), soon.into()])?;
+            Ok(held)
+        });
+        match released {
+            Ok(held) => held.iter().for_each(|row| {
+                info!(queue = row.text(0), job = shown(row.text(1)), "cut off, and returned to the queue");
+            }),
+            Err(error) => warn!(error = %chain(&error), "what was cut off runs again when its lease is over"),
+        }
     }
 
     /// Forgets what was done long ago.

@@ -151,6 +151,7 @@ fn a_stop_waits_for_what_runs_and_gives_back_what_takes_too_long() {
     bench.stop();
     assert!(begun.elapsed() < Duration::from_secs(30), "the stop took {:?}", begun.elapsed());
     assert_eq!(said().matches("ended").count(), 1);
+    assert_eq!(bench.said("cut off, and returned to the queue"), 1);
     bench.start();
     bench.wait_until_gone("101-a");
     bench.wait_until_gone("102-b");
@@ -348,6 +349,7 @@ fn workers_of_their_own_do_the_drones_work_and_may_be_killed() {
     // Told to go, it gives back what it has, and nobody waits for the lease.
     let began = Instant::now();
     second.signal(Signal::TERM);
+    bench.wait("it waits for what runs", || worker_said(&bench, "waits for what runs") == 1);
     second.signal(Signal::TERM);
     bench.wait("it is given back", || list(&bench, "queued").len() == 1);
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
