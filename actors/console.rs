@@ -7,8 +7,10 @@
 //! Whatever changes something goes over the socket, which only its owner can open. The admin address only
 //! answers, and only to requests that a browser on another site could not have made.
 
+pub mod chronicle;
 pub mod desk;
 pub mod lab;
+pub mod page;
 pub mod status;
 
 use crate::lab::{RelPath, unhex};
@@ -28,6 +30,9 @@ use tracing::info;
 
 /// The largest request that is read, in bytes.
 const LARGEST: usize = 1 << 20;
+
+/// Time between two samples of the last day.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Where the console listens.
 #[derive(Clone, Debug)]
@@ -59,6 +64,8 @@ impl Actor for Console {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.desk.sample();
+        ctx.run_interval(MINUTE, |act, _| act.desk.sample());
         match serve(&self.places, &self.desk) {
             Ok(servers) => {
                 info!(socket = %self.places.socket.display(), admin = %self.places.admin, "console listens");
@@ -115,6 +122,7 @@ fn serve(places: &Places, desk: &Arc<Desk>) -> std::io::Result<[Server; 2]> {
         let local = web::scope("")
             .guard(guard::fn_guard(|request| is_local(request.head())))
             .service(web::scope("/api/v1").configure(questions))
+            .configure(page::routes)
             .route("/metrics", web::get().to(metrics))
             .route("/healthz", web::get().to(async || "alive\n"))
             .route("/readyz", web::get().to(ready));
@@ -131,6 +139,8 @@ fn questions(routes: &mut web::ServiceConfig) {
         .route("/status", web::get().to(status))
         .route("/jobs", web::get().to(jobs))
         .route("/queue", web::get().to(queue))
+        .route("/events", web::get().to(page::events))
+        .route("/history", web::get().to(page::history))
         .route("/jobs/{hex}", web::get().to(job));
 }
 

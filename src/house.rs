@@ -1,6 +1,7 @@
 //! Everything that one drone's process holds for life: its locks, its store, its threads for transfers.
 
 use actors::console::Places;
+use actors::console::chronicle::Chronicle;
 use actors::console::desk::Desk;
 use actors::disk::Disk;
 use actors::heartbeat::standing::Standing;
@@ -155,6 +156,7 @@ impl House {
             census: OnceLock::new(),
             reload: OnceLock::new(),
             started: SystemTime::now(),
+            chronicle: Chronicle::open(&state_dir.join("history.json")),
             hub: hub.is_some().then(|| config.hub.clone()).filter(|hub| !hub.heartbeat.is_zero()),
             mail: (!config.mail.smtp.is_empty()).then(|| Arc::new(Outlet::of_mail())),
             notify: (!config.notify.is_empty()).then(|| Arc::new(Outlet::of_notifications())),

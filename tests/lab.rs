@@ -47,6 +47,8 @@ mod notify;
 mod offload;
 #[path = "lab/packing.rs"]
 mod packing;
+#[path = "lab/page.rs"]
+mod page;
 #[path = "lab/queue.rs"]
 mod queue;
 #[path = "lab/reload.rs"]

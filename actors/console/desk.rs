@@ -1,5 +1,6 @@
 //! Answers what people and scripts ask of a running drone, and does what they say.
 
+use super::chronicle::Chronicle;
 use super::status::{
     ActorStatus, AttemptStatus, DiskStatus, HubStatus, JobHistory, JobStatus, LaneStatus, Problem, Status,
     StoreStatus, UnderWay,
@@ -46,6 +47,8 @@ pub struct Desk {
     pub started: SystemTime,
     /// Who reads the configuration again, in a drone that runs.
     pub reload: OnceLock<Arc<dyn Reload>>,
+    /// The last day, minute by minute.
+    pub chronicle: Chronicle,
     /// The hub's settings, if heartbeats are sent.
     pub hub: Option<config::Hub>,
     /// How the sending of mail goes, if mail is sent.
@@ -258,6 +261,12 @@ impl Desk {
             notify: self.notify.as_deref().map(Outlet::status),
             problems,
         }
+    }
+
+    /// Notes how disk and throughput are, for the plots.
+    pub fn sample(&self) {
+        let used = self.site.root.space().map_or(0, |space| used(&space));
+        self.chronicle.note(seconds(SystemTime::now()), used, self.site.store.meter().bytes_sent());
     }
 
     /// Is everything held by a person?

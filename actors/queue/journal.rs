@@ -530,7 +530,7 @@ mod tests {
         queues.settle(&tasks[1], &Outcome::Dead("broken".into())).unwrap();
         assert!(lease(&queues, "joined").is_empty());
         assert_eq!(standing_of(&queues, &job), Standing::Dead);
-        queues.retry(Some(&[job.0.clone()])).unwrap();
+        queues.retry(Some(std::slice::from_ref(&job.0))).unwrap();
         let again = lease(&queues, "joined").remove(0);
         assert_eq!(again.part, 2);
         queues.settle(&again, &Outcome::Done).unwrap();

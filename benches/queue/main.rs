@@ -29,6 +29,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
+type Job = (RelPath, Incarnation);
+
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(700);
 const BATCH: usize = 1000;
@@ -62,7 +64,7 @@ fn work() -> Queue {
 }
 
 /// So many numbered jobs that there need not be.
-fn jobs(first: usize, count: usize) -> Vec<(RelPath, Incarnation)> {
+fn jobs(first: usize, count: usize) -> Vec<Job> {
     let job = |number: usize| {
         let incarnation = Incarnation { dev: 1, ino: number as u64, born_ns: 3 };
         (RelPath::new(format!("{number}-a/host1").into_bytes()).unwrap(), incarnation)
@@ -70,7 +72,7 @@ fn jobs(first: usize, count: usize) -> Vec<(RelPath, Incarnation)> {
     (first..first + count).map(job).collect()
 }
 
-fn admit(queues: &Queues, jobs: &[(RelPath, Incarnation)]) {
+fn admit(queues: &Queues, jobs: &[Job]) {
     let intake: Vec<Intake<'_>> =
         jobs.iter().map(|(job, incarnation)| Intake { lane: "jobs", job, incarnation, bytes: 1 }).collect();
     let taken = queues.admit(On::Offloaded, &intake).unwrap();
@@ -96,7 +98,7 @@ impl Plain {
         Plain(db)
     }
 
-    fn add(&mut self, jobs: &[(RelPath, Incarnation)]) {
+    fn add(&mut self, jobs: &[Job]) {
         let tx = self.0.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
         {
             let insert = "INSERT INTO items (queue, key, part, job, dev, ino, born, lane, class, state, attempts, due,
@@ -124,7 +126,7 @@ fn enqueue() {
         let mut bare = Plain::open(&dir.path().join("plain.sqlite"));
         let mut next = [0, 0];
         for _ in 0..ROUNDS {
-            let mut timed = |which: usize, add: &mut dyn FnMut(&[(RelPath, Incarnation)])| {
+            let mut timed = |which: usize, add: &mut dyn FnMut(&[Job])| {
                 let (begun, mut rows) = (Instant::now(), 0);
                 while begun.elapsed() < ROUND {
                     add(&jobs(next[which], batch));
@@ -187,7 +189,7 @@ impl Site {
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
-    fn make(&self, names: &[String]) -> Vec<(RelPath, Incarnation)> {
+    fn make(&self, names: &[String]) -> Vec<Job> {
         let results = self.path("results");
         names.iter().for_each(|name| fs::create_dir(results.join(name)).unwrap());
         let root = Root::beside(&results).unwrap();
