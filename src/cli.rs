@@ -10,6 +10,7 @@ pub mod progress;
 pub mod setup;
 pub mod show;
 pub mod store;
+pub mod top;
 
 use crate::status::Status;
 use crate::{demo, life, logging, say, worker};
@@ -100,6 +101,7 @@ fn told(config: &Config, command: Command) -> Status {
     let named = |dirs: &[std::path::PathBuf]| jobs::named(config, dirs);
     match command {
         Command::Status { json } => show::status(&client, json),
+        Command::Top => top::top(&client),
         Command::Jobs { state, lane, json, command } => match command {
             Some(args::JobsCommand::Show { dir }) => show::job(&client, config, &dir),
             None => show::jobs(&client, state.as_deref(), lane.as_deref(), json),

@@ -110,6 +110,8 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Show the state of a running drone, live in the terminal
+    Top,
     /// One screen: the supervision tree, lanes, disk, store, problems
     Status {
         #[arg(long)]

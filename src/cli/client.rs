@@ -30,7 +30,7 @@ impl Client {
     /// # Errors
     /// [`NoAnswer`], after saying why.
     pub fn get<T: DeserializeOwned>(&self, path: &str, which: &[(&str, &str)]) -> Result<T, NoAnswer> {
-        self.ask(reqwest::Method::GET, path, which, None)
+        self.ask(reqwest::Method::GET, path, which, None).map_err(|fault| self.told(fault))
     }
 
     /// Tells.
@@ -38,7 +38,28 @@ impl Client {
     /// # Errors
     /// [`NoAnswer`], after saying why.
     pub fn post(&self, path: &str, body: serde_json::Value) -> Result<serde_json::Value, NoAnswer> {
-        self.ask(reqwest::Method::POST, path, &[], Some(body))
+        self.ask(reqwest::Method::POST, path, &[], Some(body)).map_err(|fault| self.told(fault))
+    }
+
+    /// Asks, and says nothing when there is no answer.
+    pub fn ask_quietly<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
+        self.ask(reqwest::Method::GET, path, &[], None).ok()
+    }
+
+    /// Says what is wrong.
+    fn told(&self, fault: Fault) -> NoAnswer {
+        match fault {
+            Fault::NotRunning(why) => {
+                let socket = self.socket.display();
+                say::error(format_args!("no dronekeeper answers on {socket}: {why}"));
+                say::note("  = help: is it running, with this configuration? Try `dronekeeper check`.");
+                NoAnswer(Status::NotRunning)
+            }
+            Fault::Refused(why, status) => {
+                say::error(why);
+                NoAnswer(status)
+            }
+        }
     }
 
     fn ask<T: DeserializeOwned>(
@@ -47,13 +68,8 @@ impl Client {
         path: &str,
         which: &[(&str, &str)],
         body: Option<serde_json::Value>,
-    ) -> Result<T, NoAnswer> {
-        let socket = self.socket.display();
-        let not_running = |why: &dyn std::error::Error| {
-            say::error(format_args!("no dronekeeper answers on {socket}: {}", chain(why)));
-            say::note("  = help: is it running, with this configuration? Try `dronekeeper check`.");
-            NoAnswer(Status::NotRunning)
-        };
+    ) -> Result<T, Fault> {
+        let not_running = |why: &dyn std::error::Error| Fault::NotRunning(chain(why));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| not_running(&error))?;
         runtime.block_on(async {
@@ -72,8 +88,14 @@ impl Client {
             }
             let said: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
             let why = said.as_ref().and_then(|said| said.get("error")).and_then(serde_json::Value::as_str);
-            say::error(why.unwrap_or("the drone refused, without a word"));
-            Err(NoAnswer(if status.as_u16() == 404 { Status::UnknownJob } else { Status::Failed }))
+            let why = why.unwrap_or("the drone refused, without a word").to_owned();
+            Err(Fault::Refused(why, if status.as_u16() == 404 { Status::UnknownJob } else { Status::Failed }))
         })
     }
+}
+
+/// Why there is no answer.
+enum Fault {
+    NotRunning(String),
+    Refused(String, Status),
 }

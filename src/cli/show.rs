@@ -253,18 +253,19 @@ fn date(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "unknown".into(), |time| time.to_string())
 }
 
-fn time(time: Duration) -> String {
+/// A time for people, to the second.
+pub fn time(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use actors::console::status::{
         ActorStatus, AttemptStatus, DiskStatus, LaneStatus, Problem, StoreStatus, UnderWay,
     };
 
-    fn sample() -> Status {
+    pub(in crate::cli) fn sample() -> Status {
         let store = StoreStatus {
             url: "s3://lab".into(),
             creates: true,
