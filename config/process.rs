@@ -1,8 +1,8 @@
 //! `[drone]`, `[log]`, `[admin]`, `[supervision]`, `[shutdown]`: the process itself.
 
 use crate::report::Complaint;
-use crate::units::{self, Pauses, Secret};
-use serde::Deserialize;
+use crate::units::{self, ByteCount, Pauses, Secret};
+use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -69,13 +69,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+    /// systemd's journal, with fields.
+    Journald,
 }
 
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// `text` or `json`.
+    /// `text`, `json` or `journald`.
     pub format: LogFormat,
     /// A level, or levels per target: `"info,actors::uploader=debug"`.
     pub level: String,
@@ -88,13 +90,31 @@ pub struct Log {
 }
 
 /// When the next log file is begun, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Rotate {
     Daily,
     Hourly,
+    /// When it holds so much.
+    Size(ByteCount),
 }
+
+impl<'de> Deserialize<'de> for Rotate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let size = || text.parse::<ByteCount>().ok().filter(|size| size.0 >= SMALLEST);
+        match text.as_str() {
+            "daily" => Ok(Rotate::Daily),
+            "hourly" => Ok(Rotate::Hourly),
+            _ => size().map(Rotate::Size).ok_or_else(|| {
+                serde::de::Error::custom("write \"daily\", \"hourly\", or a size of at least \"64KiB\"")
+            }),
+        }
+    }
+}
+
+/// The smallest log file that is worth a rotation, in bytes.
+const SMALLEST: u64 = 64 << 10;
 
 impl Default for Log {
     fn default() -> Self {

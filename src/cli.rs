@@ -12,6 +12,7 @@ pub mod show;
 pub mod store;
 pub mod top;
 
+use crate::logging::Manner;
 use crate::status::Status;
 use crate::{demo, life, logging, say, worker};
 use actors::lab::RelPath;
@@ -19,6 +20,7 @@ use args::{Args, Command, ContainersCommand, QuarantineCommand, QueueCommand};
 use clap::{CommandFactory, Parser};
 use client::Client;
 use config::{Config, LogFormat};
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use tracing_appender::non_blocking::WorkerGuard;
@@ -166,6 +168,7 @@ fn begin_log(args: &Args, log: &config::Log) -> Result<WorkerGuard, String> {
     let format = match args.log_format {
         Some(args::Format::Json) => LogFormat::Json,
         Some(args::Format::Text) => LogFormat::Text,
+        Some(args::Format::Journald) => LogFormat::Journald,
         None => log.format,
     };
     let daemon = matches!(args.command, Command::Run | Command::Worker { .. } | Command::Hub { .. });
@@ -178,7 +181,20 @@ fn begin_log(args: &Args, log: &config::Log) -> Result<WorkerGuard, String> {
     };
     // A file is one process's.
     let file = daemon && !matches!(args.command, Command::Worker { .. });
-    logging::begin(format, level, file.then_some(log))
+    let is_fixed = args.verbose > 0 || args.quiet > 0 || args.log_format.is_some();
+    logging::begin(Manner { format, level, is_fixed, color: is_colored(args.color) }, file.then_some(log))
+}
+
+/// `auto`: on a terminal, unless NO_COLOR is set (no-color.org).
+fn is_colored(color: clap::ColorChoice) -> bool {
+    match color {
+        clap::ColorChoice::Always => true,
+        clap::ColorChoice::Never => false,
+        clap::ColorChoice::Auto => {
+            std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    }
 }
 
 /// A job's path below the results root, from a path on the command line.

@@ -6,7 +6,7 @@ use crate::drone;
 use crate::house::House;
 use crate::hub;
 use crate::life;
-use crate::logging;
+use crate::logging::{self, Manner};
 use crate::say;
 use crate::status::Status;
 use actors::hub::door::House as Central;
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Runs the demo.
 pub fn demo(once: bool, args: &Args) -> Status {
     let level = if args.quiet > 0 { "warn" } else { "info" };
-    let log = logging::begin(LogFormat::Text, level, None);
+    let log = logging::begin(Manner { format: LogFormat::Text, level, is_fixed: true, color: false }, None);
     if let Err(error) = &log {
         say::error(error);
         return Status::Failed;

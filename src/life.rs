@@ -2,6 +2,7 @@
 
 use crate::drone;
 use crate::house::{House, HouseError};
+use crate::logging;
 use crate::notify::notify;
 use crate::reload::Reloader;
 use crate::status::Status;
@@ -43,6 +44,7 @@ pub fn run(loaded: Loaded) -> Status {
             }
         };
         reloader.applied(&current.text);
+        logging::apply(&current.config.log);
         let _ = house.desk.reload.set(reloader.clone());
         let end = actix_rt::System::new().block_on(live(&house, &reloader));
         house.site.queues.release();

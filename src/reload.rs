@@ -4,6 +4,7 @@
 //! mended. A good one is applied by stopping the tree in order and starting the one that it describes: uploads go on at
 //! the part, queues and containers where they were. What cannot be opened with it leaves the one before in force.
 
+use crate::logging;
 use actors::console::desk::Reload;
 use config::Loaded;
 use std::os::unix::fs::MetadataExt;
@@ -84,6 +85,11 @@ impl Reloader {
                 for difference in &differences {
                     info!(difference, "the configuration changes");
                 }
+                if !differences.is_empty() && differences.iter().all(|difference| is_logging(difference)) {
+                    logging::apply(&loaded.config.log);
+                    state.text = loaded.text;
+                    return Ok(differences);
+                }
                 state.next = Some(loaded);
                 self.wanted.notify_one();
                 Ok(differences)
@@ -141,6 +147,11 @@ impl Reloader {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What changes without a restart of the tree.
+fn is_logging(difference: &str) -> bool {
+    ["log.level:", "log.format:"].iter().any(|key| difference.starts_with(key))
 }
 
 fn stamp(file: &Path) -> Option<Stamp> {

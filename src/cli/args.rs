@@ -20,6 +20,9 @@ pub struct Args {
     /// How the log is written
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<Format>,
+    /// Colour in help and in a text log on a terminal
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: clap::ColorChoice,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -31,6 +34,7 @@ pub struct Args {
 pub enum Format {
     Text,
     Json,
+    Journald,
 }
 
 /// A time such as `90s` or `2h`.

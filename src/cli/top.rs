@@ -106,7 +106,10 @@ fn draw(frame: &mut Frame<'_>, status: &Status, from: usize) {
         [Line::from(text).red(), Line::from(format!("    {}", problem.hint)).dim()]
     });
     let text: Vec<Line<'_>> = texts.collect();
-    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }).block(titled("what is wrong")), problems);
+    frame.render_widget(
+        Paragraph::new(text).wrap(Wrap { trim: false }).block(titled("what is wrong")),
+        problems,
+    );
     frame.render_widget(lane_table(status), lanes);
     frame.render_widget(work_table(status), at_work);
     frame.render_widget(tree_table(status, from), tree);
@@ -124,9 +127,20 @@ fn headline(status: &Status) -> Line<'static> {
 }
 
 fn lane_table(status: &Status) -> Table<'static> {
-    let head = Row::new(["LANE", "workers", "found", "backlog", "in hand", "published", "failed", "quarantined", ""]);
+    let head = Row::new([
+        "LANE",
+        "workers",
+        "found",
+        "backlog",
+        "in hand",
+        "published",
+        "failed",
+        "quarantined",
+        "",
+    ]);
     let rows = status.lanes.iter().map(|lane| {
-        let counts = [lane.workers, lane.found, lane.backlog, lane.under_way.len(), lane.published, lane.failed];
+        let counts =
+            [lane.workers, lane.found, lane.backlog, lane.under_way.len(), lane.published, lane.failed];
         let counts = counts.into_iter().chain([lane.quarantined]).map(|count| count.to_string());
         let paused = lane.paused.as_deref().map_or(String::new(), |why| format!("paused: {why}"));
         let row = Row::new([lane.name.clone()].into_iter().chain(counts).chain([paused]));
@@ -144,7 +158,9 @@ fn work_table(status: &Status) -> Table<'static> {
         })
     });
     let widths = [Constraint::Length(14), Constraint::Length(14), Constraint::Fill(1)];
-    Table::new(rows.collect::<Vec<_>>(), widths).header(Row::new(["DOING", "for", "job"]).dim()).block(titled("at work"))
+    Table::new(rows.collect::<Vec<_>>(), widths)
+        .header(Row::new(["DOING", "for", "job"]).dim())
+        .block(titled("at work"))
 }
 
 fn tree_table(status: &Status, from: usize) -> Table<'static> {
@@ -174,7 +190,17 @@ mod tests {
     #[test]
     fn one_screen_has_health_disk_problems_lanes_work_and_tree() {
         let screen = screen(120, 40);
-        for part in ["drone7", "DEGRADED", "80 % used", "[failed]", "bucket move", "uploading", "7-a", "root/offload/ledger", "boom"] {
+        for part in [
+            "drone7",
+            "DEGRADED",
+            "80 % used",
+            "[failed]",
+            "bucket move",
+            "uploading",
+            "7-a",
+            "root/offload/ledger",
+            "boom",
+        ] {
             assert!(screen.contains(part), "{part} is not in\n{screen}");
         }
     }

@@ -107,3 +107,111 @@ fn an_upload_goes_on_through_reloads() {
     bench.wait_until_gone("101-a");
     assert_eq!(bench.restored("101-a"), files);
 }
+
+#[test]
+fn the_logs_level_and_format_change_without_a_restart_of_anything() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.wait_until_said("console listens");
+    let file = bench.path("dronekeeper.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{plain}\n[log]\nlevel = \"info,actors=debug\"\n")).unwrap();
+    let (done, verdict) = tell(&bench, &["reload"]);
+    assert!(done && verdict.contains("log.level: (default) -> \"info,actors=debug\""), "{verdict}");
+    bench.finished(&["101-a"]);
+    bench.wait_until_gone("101-a");
+    assert!(bench.said(" DEBUG ") > 0, "nothing is said at debug");
+    fs::write(&file, format!("{plain}\n[log]\nformat = \"json\"\n")).unwrap();
+    assert!(tell(&bench, &["reload"]).0);
+    bench.finished(&["102-b"]);
+    bench.wait_until_gone("102-b");
+    bench.wait("it is said in JSON", || bench.said("\"message\":\"pruned\"") == 1);
+    let later = bench.log();
+    let later = later.split("102-b").last().unwrap();
+    assert!(!later.contains("DEBUG"), "{later}");
+    assert_eq!(bench.said("drone runs"), 1);
+}
+
+#[test]
+fn the_journal_gets_what_is_said_with_its_fields() {
+    let mut bench = Bench::new().extra("[log]\nformat = \"journald\"");
+    let place = bench.path("journal");
+    let refused = bench.command(&["run"]).env("DRONEKEEPER_JOURNAL", &place).output().unwrap();
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(78) && why.contains("without systemd"), "{why}");
+    let journal = std::os::unix::net::UnixDatagram::bind(&place).unwrap();
+    journal.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    bench.finished(&["101-a"]);
+    bench.start_with(&[("DRONEKEEPER_JOURNAL", place.to_str().unwrap())]);
+    let mut entry = vec![0; 64 << 10];
+    loop {
+        let length = journal.recv(&mut entry).expect("the journal gets nothing");
+        let entry = String::from_utf8_lossy(&entry[..length]);
+        if entry.contains("MESSAGE=pruned") {
+            assert!(entry.contains("PRIORITY=6\n") && entry.contains("\nDRONEKEEPER_JOB=101-a\n"), "{entry}");
+            break;
+        }
+    }
+}
+
+/// More of them: `LAB_RELOADS=1000 tests/run random_reloads`.
+#[test]
+fn random_reloads_half_of_them_broken_lose_no_upload() {
+    let reloads: u64 = std::env::var("LAB_RELOADS").map_or(24, |count| count.parse().unwrap());
+    let server = Server::start(Flavour::S3);
+    let mut bench = Bench::on(&server).lane("workers = 2");
+    let plain = fs::read_to_string(bench.write_config()).unwrap();
+    let (file, mut kept) = (bench.path("dronekeeper.toml"), std::collections::BTreeMap::new());
+    bench.start();
+    bench.wait_until_said("console listens");
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut roll = |sides: u64| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        dice % sides
+    };
+    let (mut good, mut broken) = (0, 0);
+    for round in 0..reloads {
+        if round % 3 == 0 {
+            let name = format!("{}-a", 1000 + round);
+            let dir = bench.job(&name);
+            fs::write(dir.join("large"), vec![round as u8; (roll(12) << 20) as usize]).unwrap();
+            bench.finish(&name);
+            kept.insert(name, hashes(&dir));
+        }
+        let sound = format!(
+            "{}\n[limits]\ndeletions_per_hour = {}\n[supervision]\nmax_restarts = {}\n[mail]\ndigest = \"{}m\"\n",
+            plain
+                .replace("workers = 2", &format!("workers = {}", 1 + roll(4)))
+                .replace("rescan = \"100ms\"", &format!("rescan = \"{}ms\"", 100 + roll(200)))
+                .replace("[disk]\nhigh = \"100%\"", &format!("[disk]\nhigh = \"{}%\"", 95 + roll(6)))
+                .replace("stall = \"3s\"", &format!("stall = \"{}s\"", 3 + roll(5))),
+            5000 + roll(5000),
+            3 + roll(5),
+            1 + roll(60),
+        );
+        let text = match roll(8) {
+            0 => sound[..(roll(sound.len() as u64)) as usize].to_owned() + "\n[",
+            1 => format!("{sound}\n[nosuch]\nkey = 1\n"),
+            2 => sound.replace("workers = ", "workers = -"),
+            3 => sound.replace("[results]", "[results]\nrescam = \"1s\""),
+            _ => sound,
+        };
+        fs::write(&file, text).unwrap();
+        match tell(&bench, &["reload"]).0 {
+            true => good += 1,
+            false => broken += 1,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(roll(300)));
+        assert!(bench.runs(), "the process ended");
+    }
+    assert!(good > reloads / 5 && broken > reloads / 5, "{good} good, {broken} broken");
+    fs::write(&file, &plain).unwrap();
+    bench.wait("the last one is taken", || tell(&bench, &["reload"]).0);
+    for (name, files) in &kept {
+        bench.wait_until_gone(name);
+        assert_eq!(&bench.restored(name), files);
+    }
+    println!("{good} good and {broken} broken reloads, {} jobs", kept.len());
+}
