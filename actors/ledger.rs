@@ -178,3 +178,13 @@ where
         self.work(&work)
     }
 }
+
+/// Copies a ledger that may be written to meanwhile.
+///
+/// # Errors
+/// When it cannot be read, or the copy not be written.
+pub fn copy(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+    let open = rusqlite::Connection::open_with_flags(from, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let copied = open.and_then(|db| db.backup("main", to, None::<fn(rusqlite::backup::Progress)>));
+    copied.map_err(std::io::Error::other)
+}

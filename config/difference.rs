@@ -28,6 +28,33 @@ fn is_secret(key: &str) -> bool {
         && (key.contains(".options.") || ["token", "password", "queue_database"].contains(&last))
 }
 
+/// A configuration file's text without its secrets, for a bug report; a text that is none is left out whole.
+pub fn redacted(text: &str) -> String {
+    let Ok(mut table) = toml::from_str::<toml::Table>(text) else {
+        return "# the file cannot be read as TOML\n".into();
+    };
+    table.iter_mut().for_each(|(name, value)| redact(name, value));
+    toml::to_string_pretty(&table).unwrap_or_default()
+}
+
+fn redact(at: &str, value: &mut Value) {
+    match value {
+        Value::Table(table) => table.iter_mut().for_each(|(name, value)| redact(&format!("{at}.{name}"), value)),
+        Value::Array(list) => list.iter_mut().for_each(|value| redact(at, value)),
+        _ if is_secret(at) => *value = Value::String("[redacted]".into()),
+        // A password within an address.
+        Value::String(text) => {
+            if let Some((scheme, rest)) = text.split_once("://")
+                && let Some((user, place)) = rest.split_once('@')
+                && user.contains(':')
+            {
+                *text = format!("{scheme}://[redacted]@{place}");
+            }
+        }
+        _ => {}
+    }
+}
+
 fn flat(text: &str) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     let table: toml::Table = toml::from_str(text).unwrap_or_default();
@@ -64,5 +91,15 @@ mod tests {
             ]
         );
         assert!(differences(before, before).is_empty());
+    }
+
+    #[test]
+    fn what_goes_into_a_report_holds_no_secret() {
+        let text = "[store]\nurl = \"s3://a\"\noptions = { key = \"hunter1\" }\n[mail]\npassword = \"hunter2\"\n[hub]\n\
+                    token = \"hunter3\"\ntoken_file = \"/etc/t\"\nurl = [\"http://me:hunter4@hub/\"]\n[drone]\nqueue_database = \"postgres://a:hunter5@b/c\"\n";
+        let report = redacted(text);
+        assert!(!report.contains("hunter"), "{report}");
+        assert!(report.contains("http://[redacted]@hub/") && report.contains("/etc/t") && report.contains("s3://a"));
+        assert!(!redacted("token = \"hunter\" oops").contains("hunter"));
     }
 }

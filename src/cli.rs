@@ -1,6 +1,7 @@
 //! The commands: one file each, and what they share.
 
 pub mod args;
+pub mod bundle;
 pub mod check;
 pub mod client;
 pub mod ctl;
@@ -68,6 +69,7 @@ pub fn main() -> Status {
         Command::Worker { queues, workers, heavy_workers } => {
             worker::run(&config, &queues, workers, heavy_workers)
         }
+        Command::SupportBundle { output } => bundle::bundle(&loaded, &Client::new(&config), output),
         Command::Check { connect } => check::check(&config, loaded.file.as_deref(), connect),
         Command::Offload { dirs, keep, dry_run } => offload::offload(&config, &dirs, keep, dry_run),
         Command::Verify { jobs, all, read_back } => store::verify(&config, &jobs, all, read_back),

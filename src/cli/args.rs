@@ -200,6 +200,12 @@ pub enum Command {
         #[arg(long, value_name = "GLOB")]
         path: Option<String>,
     },
+    /// Write what a bug report needs into one file, without secrets
+    SupportBundle {
+        /// The file; it must not be there
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
     /// Shell completions
     Completions { shell: clap_complete::Shell },
     /// The man page

@@ -247,8 +247,24 @@ fn metrics_and_alerts_are_what_prometheus_takes() {
     let conditional = [
         "dronekeeper_hub_drone_up",
         "dronekeeper_disk_full_in_seconds",
+        "dronekeeper_problem",
+        "dronekeeper_containers",
         "dronekeeper_heartbeat_last_success_timestamp_seconds",
     ];
+    // What the dashboard asks can be asked: as rules, which promtool reads.
+    let dashboard: serde_json::Value =
+        serde_json::from_slice(&fs::read("config/dashboard.json").unwrap()).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let asked: Vec<String> = targets.map(|target| target["expr"].as_str().unwrap().replace("$drone", ".*")).collect();
+    assert!(asked.len() > 10);
+    let recorded = asked.iter().enumerate().map(|(at, expr)| {
+        serde_json::json!({ "record": format!("dashboard:{at}"), "expr": expr })
+    });
+    let recorded = serde_json::json!({ "groups": [{ "name": "dashboard", "rules": recorded.collect::<Vec<_>>() }] });
+    let file = bench.path("dashboard.yml");
+    fs::write(&file, recorded.to_string()).unwrap();
+    promtool(&["check", "rules", file.to_str().unwrap()], None);
+    let rules = format!("{rules} {}", asked.join(" "));
     let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     for name in words.filter(|word| word.starts_with("dronekeeper_")) {
         assert!(conditional.contains(&name) || text.contains(name), "{name} is no metric");
@@ -335,4 +351,29 @@ fn an_order_that_names_one_wrong_directory_does_nothing_at_all() {
     assert_eq!(done.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&done.stderr).contains("not quarantined"));
     fault.over();
+}
+
+#[test]
+fn a_support_bundle_has_what_a_report_needs_and_no_secret() {
+    let mut bench = Bench::new().extra("[log]\nfile = \"drone.log\"\n[mail]\nsmtp = \"smtp://127.0.0.1:1\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nuser = \"u\"\npassword = \"hunter2\"");
+    bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait_until_gone("101-a");
+    let made = bench.tell(&["support-bundle", "-o", "report.tar.gz"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let unpacked = std::process::Command::new("tar").args(["-xzf", "report.tar.gz"]).current_dir(bench.dir.path()).status();
+    assert!(unpacked.unwrap().success());
+    let report = bench.path("dronekeeper");
+    let read = |name: &str| String::from_utf8_lossy(&fs::read(report.join(name)).unwrap()).into_owned();
+    assert!(read("status.json").contains("\"drone\":\"bench\"") && read("dronekeeper.log").contains("pruned job=101-a"));
+    assert!(read("config.toml").contains("[redacted]") && read("deletions.log").contains("101-a"));
+    assert!(read("ledger.sqlite").starts_with("SQLite format 3"));
+    for file in fs::read_dir(&report).unwrap().flatten().filter(|file| file.path().is_file()) {
+        assert!(!String::from_utf8_lossy(&fs::read(file.path()).unwrap()).contains("hunter2"), "{file:?}");
+    }
+    assert!(!bench.tell(&["support-bundle", "-o", "report.tar.gz"]).status.success(), "it was overwritten");
+    bench.kill();
+    let made = bench.tell(&["support-bundle", "-o", "dead.tar.gz"]);
+    let said = String::from_utf8_lossy(&made.stderr).into_owned();
+    assert!(made.status.success() && said.contains("status.json: no drone answers"), "{said}");
 }
