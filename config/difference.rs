@@ -39,7 +39,9 @@ pub fn redacted(text: &str) -> String {
 
 fn redact(at: &str, value: &mut Value) {
     match value {
-        Value::Table(table) => table.iter_mut().for_each(|(name, value)| redact(&format!("{at}.{name}"), value)),
+        Value::Table(table) => {
+            table.iter_mut().for_each(|(name, value)| redact(&format!("{at}.{name}"), value))
+        }
         Value::Array(list) => list.iter_mut().for_each(|value| redact(at, value)),
         _ if is_secret(at) => *value = Value::String("[redacted]".into()),
         // A password within an address.
@@ -99,7 +101,11 @@ mod tests {
                     token = \"hunter3\"\ntoken_file = \"/etc/t\"\nurl = [\"http://me:hunter4@hub/\"]\n[drone]\nqueue_database = \"postgres://a:hunter5@b/c\"\n";
         let report = redacted(text);
         assert!(!report.contains("hunter"), "{report}");
-        assert!(report.contains("http://[redacted]@hub/") && report.contains("/etc/t") && report.contains("s3://a"));
+        assert!(
+            report.contains("http://[redacted]@hub/")
+                && report.contains("/etc/t")
+                && report.contains("s3://a")
+        );
         assert!(!redacted("token = \"hunter\" oops").contains("hunter"));
     }
 }

@@ -47,7 +47,12 @@ fn write(loaded: &Loaded, config: &Config, client: &Client, to: &Path) -> io::Re
     let mut bundle = Bundle { tar, missing: Vec::new() };
     bundle.add("version", format!("{}\n", env!("CARGO_PKG_VERSION")).as_bytes())?;
     bundle.add("config.toml", config::redacted(&loaded.text).as_bytes())?;
-    for (name, path) in [("status.json", "status"), ("jobs.json", "jobs"), ("queue.json", "queue"), ("history.json", "history")] {
+    for (name, path) in [
+        ("status.json", "status"),
+        ("jobs.json", "jobs"),
+        ("queue.json", "queue"),
+        ("history.json", "history"),
+    ] {
         match client.ask_quietly::<serde_json::Value>(path) {
             Some(answer) => bundle.add(name, answer.to_string().as_bytes())?,
             None => bundle.missing.push(format!("{name}: no drone answers")),
@@ -64,7 +69,12 @@ fn write(loaded: &Loaded, config: &Config, client: &Client, to: &Path) -> io::Re
             bundle.file(name, &state.join(name), Some(LOG))?;
         }
     }
-    for (name, path) in [("system/mounts", "/proc/self/mounts"), ("system/version", "/proc/version"), ("system/loadavg", "/proc/loadavg"), ("system/meminfo", "/proc/meminfo")] {
+    for (name, path) in [
+        ("system/mounts", "/proc/self/mounts"),
+        ("system/version", "/proc/version"),
+        ("system/loadavg", "/proc/loadavg"),
+        ("system/meminfo", "/proc/meminfo"),
+    ] {
         bundle.file(name, Path::new(path), None)?;
     }
     let missing = std::mem::take(&mut bundle.missing);

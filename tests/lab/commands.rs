@@ -254,13 +254,17 @@ fn metrics_and_alerts_are_what_prometheus_takes() {
     // What the dashboard asks can be asked: as rules, which promtool reads.
     let dashboard: serde_json::Value =
         serde_json::from_slice(&fs::read("config/dashboard.json").unwrap()).unwrap();
-    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
-    let asked: Vec<String> = targets.map(|target| target["expr"].as_str().unwrap().replace("$drone", ".*")).collect();
+    let targets =
+        dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let asked: Vec<String> =
+        targets.map(|target| target["expr"].as_str().unwrap().replace("$drone", ".*")).collect();
     assert!(asked.len() > 10);
-    let recorded = asked.iter().enumerate().map(|(at, expr)| {
-        serde_json::json!({ "record": format!("dashboard:{at}"), "expr": expr })
-    });
-    let recorded = serde_json::json!({ "groups": [{ "name": "dashboard", "rules": recorded.collect::<Vec<_>>() }] });
+    let recorded = asked
+        .iter()
+        .enumerate()
+        .map(|(at, expr)| serde_json::json!({ "record": format!("dashboard:{at}"), "expr": expr }));
+    let recorded =
+        serde_json::json!({ "groups": [{ "name": "dashboard", "rules": recorded.collect::<Vec<_>>() }] });
     let file = bench.path("dashboard.yml");
     fs::write(&file, recorded.to_string()).unwrap();
     promtool(&["check", "rules", file.to_str().unwrap()], None);
@@ -361,11 +365,17 @@ fn a_support_bundle_has_what_a_report_needs_and_no_secret() {
     bench.wait_until_gone("101-a");
     let made = bench.tell(&["support-bundle", "-o", "report.tar.gz"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let unpacked = std::process::Command::new("tar").args(["-xzf", "report.tar.gz"]).current_dir(bench.dir.path()).status();
+    let unpacked = std::process::Command::new("tar")
+        .args(["-xzf", "report.tar.gz"])
+        .current_dir(bench.dir.path())
+        .status();
     assert!(unpacked.unwrap().success());
     let report = bench.path("dronekeeper");
     let read = |name: &str| String::from_utf8_lossy(&fs::read(report.join(name)).unwrap()).into_owned();
-    assert!(read("status.json").contains("\"drone\":\"bench\"") && read("dronekeeper.log").contains("pruned job=101-a"));
+    assert!(
+        read("status.json").contains("\"drone\":\"bench\"")
+            && read("dronekeeper.log").contains("pruned job=101-a")
+    );
     assert!(read("config.toml").contains("[redacted]") && read("deletions.log").contains("101-a"));
     assert!(read("ledger.sqlite").starts_with("SQLite format 3"));
     for file in fs::read_dir(&report).unwrap().flatten().filter(|file| file.path().is_file()) {

@@ -110,3 +110,16 @@ fn every_seeded_bug_is_hunted() {
         );
     }
 }
+
+#[test]
+fn every_document_is_in_the_book() {
+    let summary = read("docs/SUMMARY.md");
+    for document in documents() {
+        let name = document.strip_prefix(root().join("docs")).map(|path| path.display().to_string());
+        let Ok(name) = name else { continue };
+        assert!(
+            name == "SUMMARY.md" || summary.contains(&format!("]({name})")),
+            "docs/SUMMARY.md lacks {name}"
+        );
+    }
+}
