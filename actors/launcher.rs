@@ -158,6 +158,7 @@ impl Actor for Launcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.site.containers.on(&self.settings.engine);
         self.round(ctx);
     }
 }

@@ -63,6 +63,10 @@ pub fn of_drone(status: &Status) -> String {
     let help = "When the process began, in seconds since 1970.";
     all.gauge("dronekeeper_start_timestamp_seconds", help, &one(status.started_at as f64));
     all.gauge("dronekeeper_healthy", "Whether nothing is wrong.", &one(f64::from(u8::from(status.healthy))));
+    if let Some(age) = status.oldest_unsafe {
+        let help = "For how long the oldest job has been known that is not in the store.";
+        all.gauge("dronekeeper_oldest_unsafe_seconds", help, &one(count(age)));
+    }
     let problems: Vec<Sample<'_>> =
         status.problems.iter().map(|problem| (vec![("kind", problem.id.clone())], 1.0)).collect();
     all.gauge("dronekeeper_problem", "What is wrong, by kind.", &problems);

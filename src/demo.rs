@@ -63,7 +63,7 @@ pub fn demo(once: bool, args: &Args) -> Status {
     say::line("  state/      the ledger, the roster of the hub's jobs, the control socket, deletions.log");
     say::line("  hub-state/  what the hub knows");
     say::line(format_args!("  http://{}/                the hub's fleet page", central.settings.listen));
-    say::line(format_args!("  http://{}/api/v1/status   the drone\n", config.admin.listen));
+    say::line(format_args!("  http://{}/                the drone's status page\n", config.admin.listen));
     actix_rt::System::new().block_on(live(&house, &central, once))
 }
 

@@ -6,7 +6,8 @@
 //! - `reload` the configuration, read again while the process runs
 //! - `offload` one-shot: some directories, now
 //! - `demo` a lab in one process
-//! - `logging` one line per event, in text or JSON
+//! - `worker` the work of queues, in a process of its own
+//! - `logging` one line per event: in text, in JSON, for the journal
 //! - `say` what a command says to its user
 //! - `cli` one file per command
 

@@ -6,11 +6,12 @@
 
 use crate::logging;
 use actors::console::desk::Reload;
+use actors::console::status::ConfigStatus;
 use config::Loaded;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
@@ -29,6 +30,8 @@ pub struct Reloader {
 struct State {
     /// The text that is in force.
     text: String,
+    /// Since when.
+    since: SystemTime,
     /// How the file was when it was last judged.
     seen: Option<Stamp>,
     /// How it is now, since when.
@@ -50,6 +53,13 @@ impl Reload for Reloader {
     fn broken(&self) -> Option<String> {
         self.state().broken.clone()
     }
+
+    fn in_force(&self) -> Option<ConfigStatus> {
+        let state = self.state();
+        let checksum = format!("{:08x}", crc32c::crc32c(state.text.as_bytes()));
+        let since = state.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        Some(ConfigStatus { file: self.file.as_ref()?.display().to_string(), since, checksum })
+    }
 }
 
 impl Reloader {
@@ -57,6 +67,7 @@ impl Reloader {
     pub fn new(loaded: &Loaded) -> Self {
         let state = State {
             text: loaded.text.clone(),
+            since: SystemTime::now(),
             seen: loaded.file.as_deref().and_then(stamp),
             changed: None,
             broken: None,
@@ -87,7 +98,7 @@ impl Reloader {
                 }
                 if !differences.is_empty() && differences.iter().all(|difference| is_logging(difference)) {
                     logging::apply(&loaded.config.log);
-                    state.text = loaded.text;
+                    (state.text, state.since) = (loaded.text, SystemTime::now());
                     return Ok(differences);
                 }
                 state.next = Some(loaded);
@@ -136,7 +147,8 @@ impl Reloader {
 
     /// It came into force.
     pub fn applied(&self, text: &str) {
-        self.state().text = text.to_owned();
+        let mut state = self.state();
+        (state.text, state.since) = (text.to_owned(), SystemTime::now());
     }
 
     /// It could not be opened.

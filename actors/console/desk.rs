@@ -2,8 +2,8 @@
 
 use super::chronicle::Chronicle;
 use super::status::{
-    ActorStatus, AttemptStatus, DiskStatus, HubStatus, JobHistory, JobStatus, LaneStatus, Problem, Status,
-    StoreStatus, UnderWay,
+    ActorStatus, AttemptStatus, ConfigStatus, DiskStatus, HubStatus, JobHistory, JobStatus, LaneStatus,
+    Problem, Status, StoreStatus, UnderWay,
 };
 use crate::disk::used;
 use crate::inquirer::inquiries::Asked;
@@ -33,6 +33,9 @@ pub trait Reload: Send + Sync {
 
     /// Why the file on disk is not the one in force, if it is not.
     fn broken(&self) -> Option<String>;
+
+    /// Which file is in force, and since when; `None`: the embedded defaults.
+    fn in_force(&self) -> Option<ConfigStatus>;
 }
 
 /// What a desk works with. One per process.
@@ -131,7 +134,15 @@ impl Desk {
         }
         let queues = site.queues.clone();
         let listed = site.io.spawn_blocking(move || queues.list(Some("dead"), None)).await;
-        let dead = listed.ok().and_then(Result::ok).unwrap_or_default();
+        let dead = match listed {
+            Ok(Ok(dead)) => dead,
+            Ok(Err(error)) => {
+                let text = format!("the queues cannot be used, their jobs wait: {}", chain(&error));
+                problem("queue", text, "check state_dir, or drone.queue_database: is PostgreSQL up?");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        };
         if let [first, others @ ..] = &dead[..] {
             let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
             let why = Shown::text(first.error.as_deref().unwrap_or("no error was kept")).to_string();
@@ -244,6 +255,7 @@ impl Desk {
             started_at: seconds(self.started),
             now: seconds(SystemTime::now()),
             healthy: problems.is_empty(),
+            oldest_unsafe: oldest_unsafe(&jobs).map(|age| age.as_secs()),
             store: store.with(site.store.abilities()),
             lanes,
             actors,
@@ -253,6 +265,12 @@ impl Desk {
                 let (last_success, last_error) = site.standing.now();
                 HubStatus { url: hub.url.join(", "), last_success: last_success.map(seconds), last_error }
             }),
+            engine: containers.engine.map(|url| HubStatus {
+                url,
+                last_success: containers.last_success.map(seconds),
+                last_error: containers.trouble.map(|(_, error)| error),
+            }),
+            config: self.reload.get().and_then(|reload| reload.in_force()),
             containers: containers.containers,
             containers_gone: containers.gone,
             containers_stopped: containers.stopped,
@@ -277,11 +295,7 @@ impl Desk {
 
     /// How long the oldest job that is known and not in the store has been known.
     pub async fn oldest_unsafe(&self) -> Option<Duration> {
-        let jobs = self.site.ledger(ListJobs).await.unwrap_or_default();
-        let is_unsafe =
-            |row: &&JobRow| !matches!(row.state, JobState::Published { .. } | JobState::Pruned { .. });
-        let first = jobs.iter().filter(is_unsafe).map(|row| row.first_seen).min()?;
-        first.elapsed().ok()
+        oldest_unsafe(&self.site.ledger(ListJobs).await.unwrap_or_default())
     }
 
     /// Does the roster, on a thread that may block; for the programs that run the jobs.
@@ -478,6 +492,13 @@ fn unanswered(asked: Asked) -> JobStatus {
         next,
         prefix: None,
     }
+}
+
+/// For how long the oldest of these has been known that is not in the store.
+fn oldest_unsafe(jobs: &[JobRow]) -> Option<Duration> {
+    let is_unsafe =
+        |row: &&JobRow| !matches!(row.state, JobState::Published { .. } | JobState::Pruned { .. });
+    jobs.iter().filter(is_unsafe).map(|row| row.first_seen).min()?.elapsed().ok()
 }
 
 /// What the operator asked for that weakens the rule that everything is stored before it is deleted, and what

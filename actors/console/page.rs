@@ -98,7 +98,8 @@ async fn next(desk: &Arc<Desk>, shown: &str) -> (String, String) {
         }
         let event = look_at(desk).await;
         let text = serde_json::to_string(&event).unwrap_or_default();
-        let timeless = Event { status: Status { now: 0, ..event.status }, jobs: event.jobs };
+        let timeless =
+            Event { status: Status { now: 0, oldest_unsafe: None, ..event.status }, jobs: event.jobs };
         let timeless = serde_json::to_string(&timeless).unwrap_or_default();
         if timeless != shown || look >= ALIVE {
             return (text, timeless);

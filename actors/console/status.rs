@@ -14,6 +14,9 @@ pub struct Status {
     pub started_at: i64,
     pub now: i64,
     pub healthy: bool,
+    /// For so long the oldest job has been known that is not in the store, in seconds.
+    #[serde(default)]
+    pub oldest_unsafe: Option<u64>,
     pub store: StoreStatus,
     pub lanes: Vec<LaneStatus>,
     pub actors: Vec<ActorStatus>,
@@ -22,6 +25,12 @@ pub struct Status {
     /// How the sending of mail goes, where on-call is told by mail.
     #[serde(default)]
     pub hub: Option<HubStatus>,
+    /// The Docker engine, where containers are kept.
+    #[serde(default)]
+    pub engine: Option<HubStatus>,
+    /// The configuration file that is in force; none: the embedded defaults.
+    #[serde(default)]
+    pub config: Option<ConfigStatus>,
     #[serde(default)]
     pub containers: Vec<crate::launcher::standing::ContainerView>,
     /// Those that ended lately, the newest first.
@@ -130,7 +139,18 @@ pub struct OutletStatus {
     pub last_error: Option<String>,
 }
 
-/// The hub, as the heartbeats meet it.
+/// A configuration file, as it was when it came into force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ConfigStatus {
+    pub file: String,
+    /// Since when, in seconds since 1970.
+    pub since: i64,
+    /// CRC-32C of its text, in hex: the same text on two drones has the same.
+    pub checksum: String,
+}
+
+/// The hub, as the heartbeats meet it; the Docker engine, likewise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct HubStatus {

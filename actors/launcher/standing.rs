@@ -86,6 +86,10 @@ pub struct Shown {
     pub trouble: Option<(SystemTime, String)>,
     /// What a reboot waits for, if one is wanted.
     pub reboot_waits: Option<String>,
+    /// The engine's address, where containers are kept, and when it last answered.
+    pub engine: Option<String>,
+    /// See `engine`.
+    pub last_success: Option<SystemTime>,
 }
 
 /// How they stand. One per process.
@@ -102,6 +106,8 @@ struct Inner {
     frozen: Option<String>,
     stopped: Option<String>,
     trouble: Option<(SystemTime, String)>,
+    engine: Option<String>,
+    last_success: Option<SystemTime>,
     drained: BTreeSet<Option<String>>,
     reboot: bool,
     reboot_waits: Option<String>,
@@ -138,9 +144,16 @@ impl Standing {
         (inner.containers, inner.stopped) = (containers, stopped);
     }
 
+    /// Containers are kept on this engine.
+    pub fn on(&self, engine: &str) {
+        self.inner().engine = Some(engine.to_owned());
+    }
+
     /// The engine answered.
     pub fn works(&self) {
-        if self.inner().trouble.take().is_some() {
+        let mut inner = self.inner();
+        inner.last_success = Some(SystemTime::now());
+        if inner.trouble.take().is_some() {
             info!("the Docker engine works again");
         }
     }
@@ -201,6 +214,8 @@ impl Standing {
             frozen: inner.frozen.clone(),
             stopped: inner.stopped.clone(),
             trouble: inner.trouble.clone(),
+            engine: inner.engine.clone(),
+            last_success: inner.last_success,
             reboot_waits: inner.reboot_waits.clone(),
         }
     }

@@ -19,6 +19,9 @@ use tracing::{error, info};
 /// So many jobs of one name are believed; beyond, something else is wrong.
 const MOST: u32 = 99;
 
+/// So many readings that all give the same show that an object is damaged.
+const READINGS: u32 = 3;
+
 /// A manifest that stands in the store, with its very bytes.
 #[derive(Clone, Debug)]
 pub struct Published {
@@ -97,8 +100,14 @@ pub async fn claim(lane: &Lane, claim: &Claim, seen: Seen<'_>) -> Result<Claimed
             taken(lane, job, &prefix, "another job of that name, or another drone, was first");
             continue;
         }
-        let Some(published) = published(lane, &prefix).await? else {
-            return Ok(Claimed { prefix, standing, published: None, inherited });
+        let published = match published(lane, &prefix).await {
+            Ok(Some(published)) => published,
+            Ok(None) => return Ok(Claimed { prefix, standing, published: None, inherited }),
+            Err(ClaimError::Manifest(..)) if is_damaged(lane, &prefix).await? => {
+                taken(lane, job, &prefix, "our own manifest there is damaged, whoever did that");
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         if published.manifest.incarnation != claim.incarnation || published.manifest.drone != claim.drone {
             taken(lane, job, &prefix, "the manifest there is of another job");
@@ -140,6 +149,19 @@ pub async fn published(lane: &Lane, prefix: &str) -> Result<Option<Published>, C
     let Some((bytes, _)) = lane.site.store.get(&key, LARGEST).await? else { return Ok(None) };
     let manifest = Manifest::from_bytes(&bytes).map_err(|error| ClaimError::Manifest(key, error))?;
     Ok(Some(Published { manifest: Arc::new(manifest), bytes }))
+}
+
+/// Is what stands there no manifest however often it is read? A single damaged reading says nothing of the object.
+async fn is_damaged(lane: &Lane, prefix: &str) -> Result<bool, ClaimError> {
+    let key = manifest_key(prefix);
+    let mut first = None;
+    for _ in 0..READINGS {
+        let Some((bytes, _)) = lane.site.store.get(&key, LARGEST).await? else { return Ok(false) };
+        if Manifest::from_bytes(&bytes).is_ok() || first.get_or_insert_with(|| bytes.clone()) != &bytes {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Does the manifest list exactly what the snapshot saw, and lack no more than what is withheld?

@@ -98,7 +98,9 @@ pub fn queue(client: &Client, state: Option<&str>, job: Option<&str>, json: bool
     for item in &items {
         let error = item.error.as_deref().map_or(String::new(), |error| format!("  {}", Shown::text(error)));
         let (queue, job) = (Shown::text(&item.queue), &item.job);
-        say::line(format_args!("{queue:<14} {:<8} {:>2} failed  {job}{error}", item.state, item.attempts));
+        let task = if item.part > 0 { format!(" (task {})", item.part) } else { String::new() };
+        let (state, class, attempts) = (&item.state, &item.class, item.attempts);
+        say::line(format_args!("{queue:<14} {state:<8} {class:<5} {attempts:>2} failed  {job}{task}{error}"));
     }
     if items.is_empty() {
         say::line("no items");
@@ -126,6 +128,13 @@ fn render(status: &Status) -> String {
     let health = if status.healthy { "HEALTHY" } else { "DEGRADED" };
     let up = Duration::from_secs((status.now - status.started_at).max(0).unsigned_abs());
     let _ = writeln!(out, "dronekeeper {} on {}   {health}   up {}", status.version, status.drone, time(up));
+    if let Some(age) = status.oldest_unsafe {
+        let _ = writeln!(
+            out,
+            "  unsafe the oldest result that is not in the store: {}",
+            time(Duration::from_secs(age))
+        );
+    }
     let store = &status.store;
     let proves = match (store.list_proves, store.answers_checksum) {
         (true, _) => "proves by checksum and listing",
@@ -154,6 +163,18 @@ fn render(status: &Status) -> String {
             disk.used_percent,
             full.unwrap_or_default()
         );
+    }
+    if let Some(config) = &status.config {
+        let since = time(Duration::from_secs((status.now - config.since).max(0).unsigned_abs()));
+        let _ = writeln!(out, "  config {} ({}), in force for {since}", config.file, config.checksum);
+    }
+    if let Some(engine) = &status.engine {
+        let last = engine
+            .last_success
+            .map_or("never".to_owned(), |at| format!("{} s ago", (status.now - at).max(0)));
+        let error =
+            engine.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
+        let _ = writeln!(out, "  docker {}, last answer {last}{error}", engine.url);
     }
     if let Some(hub) = &status.hub {
         let last =
@@ -310,6 +331,7 @@ pub(super) mod tests {
             started_at: 0,
             now: 100,
             healthy: false,
+            oldest_unsafe: Some(3700),
             store,
             lanes: vec![lane],
             actors: vec![actor],
@@ -325,6 +347,8 @@ pub(super) mod tests {
                 full_in: Some(3600),
             }),
             hub: None,
+            engine: None,
+            config: None,
             containers: Vec::new(),
             containers_gone: Vec::new(),
             containers_stopped: None,
@@ -340,6 +364,7 @@ pub(super) mod tests {
         let screen = render(&sample());
         for part in [
             "drone7   DEGRADED   up 1m 40s",
+            "not in the store: 1h 1m 40s",
             "paused: bucket move",
             "shadow mode: deletes nothing",
             "/r: 20MiB free of 100MiB, 80 % used, full in 1h, PRESSURE",

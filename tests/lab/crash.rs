@@ -128,7 +128,7 @@ fn kills(rounds: u64, layout: &str) {
             let what = [What::CutAfter, What::CutBefore, What::Damage, What::Lose, What::Status(500, None)]
                 [dice.roll(5) as usize]
                 .clone();
-            // A manifest that the store damaged keeps its job for a person to look at: here no person looks.
+            // A manifest that the store damaged stands for ever beside the good one, and the witness believes none.
             let place = if what == What::Damage { "-r/d" } else { "-r/" };
             server.misbehave(Fault::new("PUT", place, what).after(dice.roll(20)).times(1 + dice.roll(3)));
         }

@@ -51,11 +51,12 @@ fn a_damaged_or_lost_manifest_is_noticed() {
     // A damaged manifest stands for ever, and is never believed: its job goes beside it.
     let server = Server::start(Flavour::S3);
     let mut bench = Bench::on(&server);
-    bench.finished(&["101-a"]);
+    let files = bench.finished(&["101-a"]).remove("101-a").unwrap();
     server.misbehave(Fault::new("PUT", "101-a/.dronekeeper/manifest", What::DamageSilently).times(1));
     bench.start();
     bench.wait_until_said("attempt failed");
-    assert_eq!(bench.left(), ["101-a"]);
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.restored("101-a~2"), files);
 }
 
 #[test]

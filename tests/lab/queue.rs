@@ -436,3 +436,28 @@ fn systemd_is_told_how_long_a_stop_may_take() {
     bench.signal(Signal::TERM);
     assert_eq!(heard("STOPPING=1"), "STOPPING=1\nEXTEND_TIMEOUT_USEC=55000000");
 }
+
+#[test]
+fn while_the_queues_are_away_jobs_wait_and_that_is_shown() {
+    let base = crate::fleet::postgres_base();
+    let address = base.split(['@', '/']).find(|part| part.starts_with("127")).unwrap().to_owned();
+    let wire = stage::Wire::to(address.parse().unwrap());
+    let mut bench = Bench::new();
+    let work = command(&bench, "work", "true");
+    let away = base.replace(&address, "127.0.0.1:1");
+    bench = bench.drone(&format!("queue_database = {away:?}")).extra(&queue("work", &work, ""));
+    let files = bench.finished(&["101-a"]);
+    bench.start();
+    bench.wait("it is shown", || {
+        let status = String::from_utf8_lossy(&bench.tell(&["status"]).stdout).into_owned();
+        status.contains("[queue] the queues cannot be used")
+    });
+    assert_eq!(hashes(&bench.results().join("101-a")), files["101-a"]);
+    assert!(!bench.path("offloaded/101-a/.dronekeeper").exists(), "it went before it was processed");
+    // It moves to where it answers.
+    bench =
+        bench.drone(&format!("queue_database = {:?}", base.replace(&address, &wire.address().to_string())));
+    bench.write_config();
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.said("post-processing done"), 1);
+}

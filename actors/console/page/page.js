@@ -60,7 +60,8 @@ function show({ status, jobs }) {
   const now = status.now, bad = !status.healthy;
   at("drone").textContent = status.drone;
   document.title = (bad ? "! " : "") + status.drone + " – dronekeeper";
-  at("health").textContent = (bad ? "DEGRADED" : "healthy") + ", up " + span(now - status.started_at) + ", version " + status.version;
+  at("health").textContent = (bad ? "DEGRADED" : "healthy") + ", up " + span(now - status.started_at) + ", version " + status.version +
+    (status.oldest_unsafe ? ", oldest unsafe result " + span(status.oldest_unsafe) : "");
   at("health").className = bad ? "bad" : "ok";
   at("problems").replaceChildren(...status.problems.map((problem) => {
     const item = made("li");
@@ -76,10 +77,12 @@ function show({ status, jobs }) {
   table("failing", ["Job", "State", "Attempts", "Error", "Next"],
     jobs.map((job) => [job.job, [job.state, job.state === "quarantined" ? "bad" : "warn"], job.attempts, job.last_error || "", job.next]), "none");
   const around = [outlet("store", status.store, now)];
-  for (const name of ["hub", "mail", "notify"]) if (status[name]) around.push(outlet(name, status[name], now));
+  for (const name of ["hub", "engine", "mail", "notify"]) if (status[name]) around.push(outlet(name, status[name], now));
   const disk = status.disk;
   if (disk) around.push(["disk", disk.path, disk.used_percent + " % used, " + bytes(disk.free) + " free",
     disk.full_in ? ["full in " + span(disk.full_in), "warn"] : disk.pressing ? ["pressing", "bad"] : ""]);
+  const config = status.config;
+  if (config) around.push(["configuration", config.file + " (" + config.checksum + ")", "in force for " + span(now - config.since), ""]);
   table("around", ["What", "Where", "Last success", "Trouble"], around, "");
   at("containers").parentNode.hidden = !status.containers.length;
   table("containers", ["Name", "State", "For", "To end because"],
