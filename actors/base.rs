@@ -95,6 +95,8 @@ pub struct Purpose {
     pub name: &'static str,
     /// What a lost one is rebuilt from.
     pub source: &'static str,
+    /// The key of the configuration that says where it is.
+    pub setting: &'static str,
     /// Makes the tables that are not there; the number is the first that is given out.
     pub prepare: fn(&Tx<'_>, i64) -> Result<(), BaseError>,
 }
@@ -168,8 +170,8 @@ impl Base {
         let numbers = Numbers::new(dir, first);
         if database.starts_with("postgres://") || database.starts_with("postgresql://") {
             let config = database.parse::<postgres::Config>();
-            let mut config = config
-                .map_err(|error| BaseError::Settings(format!("the address of {}: {error}", purpose.name)))?;
+            let mut config =
+                config.map_err(|error| BaseError::Settings(format!("`{}`: {error}", purpose.setting)))?;
             config
                 .connect_timeout(PATIENCE)
                 .tcp_user_timeout(PATIENCE)
@@ -669,7 +671,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
 
-    const PURPOSE: Purpose = Purpose { name: "base", source: "the test", prepare };
+    const PURPOSE: Purpose = Purpose { name: "base", source: "the test", setting: "base", prepare };
 
     fn prepare(tx: &Tx<'_>, _: i64) -> Result<(), BaseError> {
         tx.run("CREATE TABLE IF NOT EXISTS labels (name TEXT NOT NULL)", &[])?;

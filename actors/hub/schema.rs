@@ -3,8 +3,12 @@
 use crate::base::{BaseError, Purpose, Tx};
 
 /// What a hub's base is for.
-pub const PURPOSE: Purpose =
-    Purpose { name: "the hub's base", source: "what the drones say that they have", prepare };
+pub const PURPOSE: Purpose = Purpose {
+    name: "the hub's base",
+    source: "what the drones say that they have",
+    setting: "hub.database",
+    prepare,
+};
 
 /// The tables and their indices, each made once.
 const TABLES: [&str; 21] = [

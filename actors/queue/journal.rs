@@ -16,8 +16,12 @@ use std::path::Path;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-const PURPOSE: Purpose =
-    Purpose { name: "queue journal", source: "the directories that are still there", prepare };
+const PURPOSE: Purpose = Purpose {
+    name: "queue journal",
+    source: "the directories that are still there",
+    setting: "drone.queue_database",
+    prepare,
+};
 
 /// Items that are done are remembered for so long, in seconds.
 const HISTORY: i64 = 30 * 24 * 3600;

@@ -214,7 +214,7 @@ fn the_last_command_runs_when_every_task_has_succeeded_whatever_is_killed() {
     let (runs, mended) = (bench.path("runs"), bench.path("mended"));
     let task = format!("sleep 0.3; [ $2 = ok ] || [ -e {} ] || exit 3; echo $2 > $1/$2", mended.display());
     let task = command(&bench, "task", &task);
-    let join = command(&bench, "join", &format!("ls $1 | tr '\\n' ' ' >> {0}; echo >> {0}", runs.display()));
+    let join = command(&bench, "join", &format!("echo $(ls $1) >> {}", runs.display()));
     let tasks = format!(
         "tasks = [[{task:?}, \"{{job_dir}}\", \"ok\"], [{task:?}, \"{{job_dir}}\", \"late\"]]\nattempts = 2\nworkers = 4"
     );

@@ -20,6 +20,16 @@ fn tell(bench: &Bench, arguments: &[&str]) -> (bool, String) {
     (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
 }
 
+/// The verdict on the file; while the tree is between two configurations nobody answers.
+fn reload(bench: &Bench) -> (bool, String) {
+    let mut verdict = (false, String::new());
+    bench.wait("a verdict", || {
+        verdict = tell(bench, &["reload"]);
+        !verdict.1.contains("no dronekeeper answers")
+    });
+    verdict
+}
+
 #[test]
 fn a_new_configuration_comes_into_force_by_command_by_signal_and_when_it_is_saved() {
     let mut bench = Bench::new().lane("workers = 1");
@@ -199,7 +209,7 @@ fn random_reloads_half_of_them_broken_lose_no_upload() {
             _ => sound,
         };
         fs::write(&file, text).unwrap();
-        match tell(&bench, &["reload"]).0 {
+        match reload(&bench).0 {
             true => good += 1,
             false => broken += 1,
         }
@@ -231,13 +241,13 @@ const EDITS: [(&str, &str, &str, Option<Effect>); 46] = [
     ("store", "prefix", "\"below\"", None),
     ("store", "stall", "\"4s\"", None),
     ("store", "connections", "7", None),
-    ("store", "part_size", "\"6MiB\"", None),
+    ("store", "layout", "\"packed\"", None),
     ("lane", "workers", "3", Some(|status| status["lanes"][0]["workers"] == 3)),
     ("lane", "settle", "\"250ms\"", None),
     ("lane", "timeout", "\"2h\"", None),
     ("lane", "attempts", "9", None),
     ("lane", "name", "\"renamed\"", Some(|status| status["lanes"][0]["name"] == "renamed")),
-    ("lane", "layout", "\"packed\"", None),
+    ("lane", "order", "\"smallest\"", None),
     ("lane", "delete_after", "\"1s\"", None),
     ("disk", "high", "\"1%\"", Some(|status| status["disk"]["pressing"] == true)),
     ("disk", "low", "\"1%\"", None),
@@ -284,7 +294,9 @@ fn every_kind_of_key_comes_into_force_under_load_and_no_upload_is_lost() {
     let server = Server::start(Flavour::S3);
     let queue = "[[queue]]\nname = \"work\"\ncommand = [\"true\"]\n";
     let rest = "[log]\n[supervision]\n[limits]\n[hub]\n[mail]\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n[shutdown]\n[containers]\n";
-    let mut bench = Bench::on(&server).lane("workers = 2").extra(&format!("{queue}{rest}[disk]\n"));
+    let mut bench = Bench::on(&server)
+        .lane("workers = 2")
+        .extra(&format!("{queue}{rest}[disk]\nhigh = \"100%\"\nlow = \"0%\"\n"));
     let plain = fs::read_to_string(bench.write_config()).unwrap();
     let file = bench.path("dronekeeper.toml");
     bench.start();
@@ -307,8 +319,8 @@ fn every_kind_of_key_comes_into_force_under_load_and_no_upload_is_lost() {
             .collect();
         let others = if others.is_empty() { String::new() } else { format!("[{others}") };
         fs::write(&file, format!("{before}{head}{key} = {value}\n{own}{others}")).unwrap();
-        let (done, verdict) = tell(&bench, &["reload"]);
-        assert!(done && verdict.contains(&format!("{key}: ")), "{section}.{key}: {verdict}");
+        let (done, verdict) = reload(&bench);
+        assert!(done && verdict.contains(key), "{section}.{key}: {verdict}");
         if let Some(effect) = effect {
             bench.wait(&format!("{section}.{key} has its effect"), || {
                 let (_, status) = tell(&bench, &["status", "--json"]);
