@@ -18,6 +18,9 @@ use tracing::{error, info};
 /// A file that was just written may be written to still.
 const AT_REST: Duration = Duration::from_millis(500);
 
+/// The verdict is on its way to whoever asked: so long the console that carries it is not stopped.
+const ANSWER: Duration = Duration::from_millis(200);
+
 /// What is known of the file, and what is in force.
 #[derive(Debug)]
 pub struct Reloader {
@@ -138,8 +141,11 @@ impl Reloader {
     /// Waits for a configuration that is to come into force.
     pub async fn next(&self) -> Loaded {
         loop {
-            if let Some(next) = self.state().next.take() {
-                return next;
+            if self.state().next.is_some() {
+                tokio::time::sleep(ANSWER).await;
+                if let Some(next) = self.state().next.take() {
+                    return next;
+                }
             }
             self.wanted.notified().await;
         }
