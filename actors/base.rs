@@ -5,6 +5,7 @@
 //! is made, how rows are locked (SQLite has one writer; PostgreSQL's hubs pass over each other's rows), and how a
 //! connection that broke is replaced.
 
+use crate::kept;
 use bytes::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use rusqlite::types::ValueRef;
@@ -12,7 +13,6 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::error::Error;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -239,14 +239,9 @@ impl Numbers {
         if highest == 0 || highest < *mark {
             return Ok(());
         }
-        let failed = |error| BaseError::Dir(self.path.clone(), error);
-        let new = self.path.with_extension("new");
         let next = highest.saturating_add(AHEAD);
-        let written = std::fs::File::create(&new).and_then(|mut file| {
-            writeln!(file, "{next}")?;
-            file.sync_all()
-        });
-        written.and_then(|()| std::fs::rename(&new, &self.path)).map_err(failed)?;
+        let failed = |error| BaseError::Dir(self.path.clone(), error);
+        kept::replace(&self.path, format!("{next}\n").as_bytes()).map_err(failed)?;
         *mark = next;
         Ok(())
     }

@@ -181,7 +181,11 @@ impl Mind {
         if let Some(why) = frozen.as_ref().filter(|_| settings.reboot_when_frozen) {
             self.reboots.frozen(why, settings);
         }
-        let busy = seen.iter().any(|seen| !self.frozen.is(&seen.id));
+        let busy = match &looked {
+            Ok(seen) => seen.iter().any(|seen| !self.frozen.is(&seen.id)),
+            // Whatever runs, runs on without its engine.
+            Err(_) => frozen.is_none() || !settings.reboot_when_frozen,
+        };
         self.reboots.round(site, settings, busy).await;
         site.containers.frozen(frozen);
         looked.and(done)

@@ -32,6 +32,7 @@
 //! - `site`, `lane` what the stages work on; `holds` who has which job in hand
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
 //! - `outlet` how the sending of mail and notifications goes
+//! - `base` SQLite or PostgreSQL, asked with the same statements; `kept` a small file of ours
 //! - `group` child processes and all that they started
 //! - `metrics` Prometheus' text format, and what a drone says in it
 //! - `shown` text from outside, made safe to show
@@ -50,6 +51,7 @@ pub mod holds;
 pub mod hub;
 pub mod inquirer;
 pub mod janitor;
+pub mod kept;
 pub mod lab;
 pub mod lane;
 pub mod launcher;

@@ -1,6 +1,7 @@
 //! What the disk and the throughput were in each minute of the last day, for the plots. Kept in a file of ours, which
 //! costs only these plots when it is lost.
 
+use crate::kept;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -71,9 +72,7 @@ impl Chronicle {
     }
 
     fn save(&self, inner: &mut Inner) {
-        let new = self.path.with_extension("new");
-        let text = serde_json::to_vec(&inner.minutes).unwrap_or_default();
-        if std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &self.path)).is_ok() {
+        if kept::replace(&self.path, &serde_json::to_vec(&inner.minutes).unwrap_or_default()).is_ok() {
             inner.unsaved = 0;
         }
     }

@@ -1,9 +1,9 @@
 //! Who was told to end, since when, and why: kept over a restart, so that nobody is told twice or waited for anew.
 
 use super::plan::Seen;
+use crate::kept;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::warn;
@@ -63,13 +63,8 @@ impl Told {
 
     fn keep(&self) {
         let Some(path) = &self.path else { return };
-        let new = path.with_extension("new");
         let text = serde_json::to_vec(&self.all).unwrap_or_default();
-        let written = std::fs::File::create(&new).and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()
-        });
-        if let Err(error) = written.and_then(|()| std::fs::rename(&new, path)) {
+        if let Err(error) = kept::replace(path, &text) {
             warn!(file = %path.display(), %error, "who was told to end is kept in memory only");
         }
     }

@@ -3,6 +3,7 @@
 //! The wish is a file of ours, so that it survives a refused reboot and a restart of the process; after the boot it
 //! says why it happened.
 
+use crate::kept;
 use crate::site::Site;
 use config::Containers;
 use md5::{Digest as _, Md5};
@@ -159,9 +160,8 @@ impl Reboots {
     }
 
     fn keep(&self) {
-        let new = self.path.with_extension("new");
         let text = serde_json::to_vec(&self.kept).unwrap_or_default();
-        if let Err(error) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &self.path)) {
+        if let Err(error) = kept::replace(&self.path, &text) {
             warn!(file = %self.path.display(), %error, "what is known of reboots is kept in memory only");
         }
     }

@@ -4,6 +4,7 @@
 
 use super::graceful::Told;
 use super::plan::{Seen, State};
+use crate::kept;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -179,9 +180,7 @@ impl Standing {
             false if name.is_none() => inner.drained.clear(),
             false => drop(inner.drained.remove(&name)),
         }
-        let new = self.path.with_extension("new");
-        std::fs::write(&new, serde_json::to_vec(&inner.drained).unwrap_or_default())?;
-        std::fs::rename(&new, &self.path)
+        kept::replace(&self.path, &serde_json::to_vec(&inner.drained).unwrap_or_default())
     }
 
     /// Why it is drained, if a person said so.

@@ -4,9 +4,10 @@
 //! acknowledged it. A file is put in place whole, by a rename, with the directory synced.
 
 use crate::hub::records::Record;
+use crate::kept;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 /// More than this is no record, in bytes.
@@ -34,12 +35,7 @@ impl Journal {
     /// The disk's; nothing was kept.
     pub fn keep(&self, id: i64, record: &Record) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
-        let path = self.path(id);
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(Value::Object(record.clone()).to_string().as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)?;
+        kept::replace(&self.path(id), Value::Object(record.clone()).to_string().as_bytes())?;
         File::open(&self.dir)?.sync_all()
     }
 

@@ -83,9 +83,9 @@ fn an_engine_that_hangs_or_fails_or_has_a_new_socket_disturbs_nothing_that_runs(
     let place = Bench::new();
     let between = Between::at(place.path("docker.sock"));
     let image = image(&place, "hang:1", BOT);
+    let _clean = Clean(name.into());
     let mut bench =
         drone(&image, name, "count = 2").replaced(&socket(), &format!("unix://{}", between.socket.display()));
-    let _clean = Clean(name.into());
     bench.start();
     bench.wait("both run", || running(name) == 2);
     let before = containers(name);
@@ -120,9 +120,9 @@ fn containers_that_nothing_moves_are_reported_and_end_in_a_reboot_where_that_is_
     let deaf = image(&place, "frozen:1", "#!/bin/sh\ntrap '' TERM\nwhile true; do sleep 0.1; done\n");
     let marks = place.path("marks");
     let settings = format!("count = 2\nstop_timeout = \"1s\"\n{}", reboots(&marks, ""));
+    let _clean = Clean(name.into());
     let mut bench =
         drone(&deaf, name, &settings).replaced(&socket(), &format!("unix://{}", between.socket.display()));
-    let _clean = Clean(name.into());
     bench.start();
     bench.wait("both run", || running(name) == 2);
     // Neither stopped, nor killed, nor removed.
@@ -152,4 +152,30 @@ fn containers_that_nothing_moves_are_reported_and_end_in_a_reboot_where_that_is_
     bench.wait("they are frozen again", || bench.said("the containers are frozen") == 3);
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(fs::read_to_string(&marks).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn an_engine_that_is_away_does_not_let_a_reboot_cut_off_a_test() {
+    let name = "noreboot";
+    let place = Bench::new();
+    let between = Between::at(place.path("docker.sock"));
+    let image = image(&place, "noreboot:1", BOT);
+    let marks = place.path("marks");
+    let settings = format!("count = 1\n{}", reboots(&marks, ""));
+    let _clean = Clean(name.into());
+    let mut bench =
+        drone(&image, name, &settings).replaced(&socket(), &format!("unix://{}", between.socket.display()));
+    bench.start();
+    let begun = bench.path("b/000/tests");
+    bench.wait("it runs", || fs::read_to_string(&begun).is_ok_and(|tests| tests.contains("begun")));
+    fs::write(bench.path("b/000/busy"), "").unwrap();
+    fs::write(bench.path("b/reboot.stamp"), "").unwrap();
+    bench.wait_until_said("the host is drained, and then rebooted");
+    between.set(Mode::Fail(&["/"]));
+    bench.wait_until_said("the Docker engine cannot be used");
+    std::thread::sleep(Duration::from_secs(8));
+    assert!(!marks.exists(), "it was rebooted although a test ran");
+    between.set(Mode::Pass);
+    fs::remove_file(bench.path("b/000/busy")).unwrap();
+    bench.wait("it is rebooted when the test has ended", || marks.exists());
 }
