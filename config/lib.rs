@@ -109,7 +109,7 @@ impl Default for Config {
 
 impl Config {
     /// Every section and its keys; a test holds this list to the types.
-    pub(crate) const KEYS: &[(&str, &[&str])] = &[
+    pub const KEYS: &[(&str, &[&str])] = &[
         ("drone", &["name", "state_dir", "mode", "queue_database", "queue_database_file"]),
         ("log", &["format", "level", "file", "rotate", "keep"]),
         ("admin", &["listen", "socket", "token", "token_file"]),

@@ -35,6 +35,8 @@ mod hub;
 mod injuries;
 #[path = "lab/input.rs"]
 mod input;
+#[path = "lab/keys.rs"]
+mod keys;
 #[path = "lab/lies.rs"]
 mod lies;
 #[path = "lab/mail.rs"]

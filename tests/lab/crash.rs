@@ -146,10 +146,10 @@ fn kills(rounds: u64, layout: &str) {
     server.behave();
     bench.start();
     bench.wait("every job offloaded", || bench.left().is_empty());
+    let trash = bench.results().join(".dronekeeper-trash");
+    bench.wait("the trash is empty", || fs::read_dir(&trash).unwrap().count() == 0);
     bench.stop();
     witness(&bench, &server, &expected);
-    let trash = fs::read_dir(bench.results().join(".dronekeeper-trash")).unwrap().count();
-    assert_eq!(trash, 0, "something is left in the trash");
     println!(
         "seed {seed}: {rounds} kills, {in_the_middle} in the middle of work, {ledgers_lost} ledgers removed"
     );

@@ -140,7 +140,7 @@ fn containers_that_nothing_moves_are_reported_and_end_in_a_reboot_where_that_is_
     let mut bench = bench.replaced("count = 2", "count = 2\nreboot_when_frozen = true");
     bench.start();
     bench.wait("the host is rebooted", || marks.exists());
-    assert_eq!(bench.said("the containers are frozen"), 2);
+    bench.wait("it is said again", || bench.said("the containers are frozen") == 2);
     bench.kill();
     // After the boot: another boot of the machine than the one that the drone ended.
     let kept = fs::read_to_string(bench.path("state/reboot.json")).unwrap();

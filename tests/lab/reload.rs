@@ -14,14 +14,14 @@ fn save(bench: &Bench, from: &str, to: &str) {
 }
 
 /// Runs a command without writing the configuration anew.
-fn tell(bench: &Bench, arguments: &[&str]) -> (bool, String) {
+pub fn tell(bench: &Bench, arguments: &[&str]) -> (bool, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dronekeeper"));
     let done = command.arg("-c").arg(bench.path("dronekeeper.toml")).args(arguments).output().unwrap();
     (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
 }
 
 /// The verdict on the file; while the tree is between two configurations nobody answers.
-fn reload(bench: &Bench) -> (bool, String) {
+pub fn reload(bench: &Bench) -> (bool, String) {
     let mut verdict = (false, String::new());
     bench.wait("a verdict", || {
         verdict = tell(bench, &["reload"]);
@@ -224,121 +224,4 @@ fn random_reloads_half_of_them_broken_lose_no_upload() {
         assert_eq!(&bench.restored(name), files);
     }
     println!("{good} good and {broken} broken reloads, {} jobs", kept.len());
-}
-
-/// What is visible of a configuration.
-type Effect = fn(&serde_json::Value) -> bool;
-
-/// Section, key, another value than the bench's, and what `status --json` then shows, where it shows it.
-const EDITS: [(&str, &str, &str, Option<Effect>); 46] = [
-    ("log", "level", "\"debug\"", None),
-    ("log", "format", "\"json\"", None),
-    ("supervision", "max_restarts", "7", None),
-    ("supervision", "window", "\"90s\"", None),
-    ("supervision", "backoff", "\"50ms..10s\"", None),
-    ("supervision", "hang_after", "\"90s\"", None),
-    ("results", "rescan", "\"150ms\"", None),
-    ("store", "prefix", "\"below\"", None),
-    ("store", "stall", "\"4s\"", None),
-    ("store", "connections", "7", None),
-    ("store", "layout", "\"packed\"", None),
-    ("lane", "workers", "3", Some(|status| status["lanes"][0]["workers"] == 3)),
-    ("lane", "settle", "\"250ms\"", None),
-    ("lane", "timeout", "\"2h\"", None),
-    ("lane", "attempts", "9", None),
-    ("lane", "name", "\"renamed\"", Some(|status| status["lanes"][0]["name"] == "renamed")),
-    ("lane", "order", "\"smallest\"", None),
-    ("lane", "delete_after", "\"1s\"", None),
-    ("disk", "high", "\"1%\"", Some(|status| status["disk"]["pressing"] == true)),
-    ("disk", "low", "\"1%\"", None),
-    ("disk", "pressure_workers", "4", None),
-    ("limits", "deletions_per_hour", "9000", None),
-    ("limits", "hub_requests_per_second", "5", None),
-    (
-        "hub",
-        "url",
-        "\"http://127.0.0.1:1/\"",
-        Some(|status| status["hub"]["url"].as_str().is_some_and(|url| url.contains(":1/"))),
-    ),
-    ("hub", "heartbeat", "\"7s\"", None),
-    ("hub", "timeout", "\"3s\"", None),
-    ("hub", "token", "\"t\"", None),
-    ("mail", "smtp", "\"smtp://127.0.0.1:1\"", None),
-    ("mail", "digest", "\"2h\"", None),
-    ("shutdown", "deadline", "\"5s\"", None),
-    ("admin", "token", "\"secret\"", None),
-    (
-        "drone",
-        "mode",
-        "\"shadow\"",
-        Some(|status| status["lanes"][0]["special"].to_string().contains("shadow")),
-    ),
-    ("drone", "name", "\"other\"", Some(|status| status["drone"] == "other")),
-    ("containers", "count", "2", None),
-    ("containers", "max_uptime", "\"2h\"", None),
-    ("containers", "stop_timeout", "\"1h\"", None),
-    ("containers", "env", "{ A = \"b\" }", None),
-    ("containers", "volumes", "[]", None),
-    ("queue", "workers", "2", None),
-    ("queue", "timeout", "\"1m\"", None),
-    ("queue", "on", "\"offloaded\"", None),
-    ("queue", "command", "[\"true\", \"{job}\"]", None),
-    ("queue", "must_precede_prune", "false", None),
-    ("queue", "attempts", "2", None),
-    ("queue", "output", "\"2KiB\"", None),
-    ("queue", "nice", "3", None),
-];
-
-#[test]
-fn every_kind_of_key_comes_into_force_under_load_and_no_upload_is_lost() {
-    let server = Server::start(Flavour::S3);
-    let queue = "[[queue]]\nname = \"work\"\ncommand = [\"true\"]\n";
-    let rest = "[log]\n[supervision]\n[limits]\n[hub]\n[mail]\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n[shutdown]\n[containers]\n";
-    let mut bench = Bench::on(&server)
-        .lane("workers = 2")
-        .extra(&format!("{queue}{rest}[disk]\nhigh = \"100%\"\nlow = \"0%\"\n"));
-    let plain = fs::read_to_string(bench.write_config()).unwrap();
-    let file = bench.path("dronekeeper.toml");
-    bench.start();
-    bench.wait_until_said("console listens");
-    let mut kept = std::collections::BTreeMap::new();
-    for (number, (section, key, value, effect)) in EDITS.into_iter().enumerate() {
-        let name = format!("{}-a", 1000 + number);
-        let dir = bench.job(&name);
-        fs::write(dir.join("large"), vec![number as u8; 2 << 20]).unwrap();
-        bench.finish(&name);
-        kept.insert(name, hashes(&dir));
-        let heads = [format!("[{section}]\n"), format!("[[{section}]]\n")];
-        let head = heads.iter().find(|head| plain.contains(*head)).unwrap();
-        let (before, after) = plain.split_once(head.as_str()).unwrap();
-        let (own, others) = after.split_once("\n[").unwrap_or((after, ""));
-        let own: String = own
-            .lines()
-            .filter(|line| !line.starts_with(&format!("{key} =")))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let others = if others.is_empty() { String::new() } else { format!("[{others}") };
-        fs::write(&file, format!("{before}{head}{key} = {value}\n{own}{others}")).unwrap();
-        let (done, verdict) = reload(&bench);
-        assert!(done && verdict.contains(key), "{section}.{key}: {verdict}");
-        if let Some(effect) = effect {
-            bench.wait(&format!("{section}.{key} has its effect"), || {
-                let (_, status) = tell(&bench, &["status", "--json"]);
-                serde_json::from_str(&status).is_ok_and(|status| effect(&status))
-            });
-        }
-        assert!(bench.runs(), "the process ended with {section}.{key}");
-    }
-    fs::write(&file, &plain).unwrap();
-    bench.wait("the first one is in force again", || tell(&bench, &["reload"]).0);
-    for (name, files) in &kept {
-        bench.wait_until_gone(name);
-        if server.objects().contains_key(&format!("{name}/.dronekeeper/manifest.json")) {
-            assert_eq!(bench.restored(name), *files);
-        } else {
-            // It went while `store.prefix` was another.
-            let below = format!("below/{name}/.dronekeeper/manifest.json");
-            assert!(server.objects().contains_key(&below), "{name} is nowhere");
-        }
-    }
 }
