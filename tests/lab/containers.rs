@@ -348,7 +348,11 @@ fn a_share_of_the_containers_tries_the_canary_image() {
     let (_clean, mut bench) = (Clean(name.into()), drone(&main, name, &settings));
     let of = |tag: &str| {
         let image = out(&["image", "inspect", "-f", "{{.Id}}", &format!("{}:{tag}", named("canary"))]);
-        let used = |(id, _): &(String, String)| out(&["inspect", "-f", "{{.Image}}", id]) == image;
+        // One that is replaced just now is gone.
+        let made_of = |id: &str| {
+            String::from_utf8_lossy(&docker(&["inspect", "-f", "{{.Image}}", id]).stdout).trim().to_owned()
+        };
+        let used = |(id, _): &(String, String)| made_of(id) == image;
         containers(name).values().filter(|container| used(container)).count()
     };
     // A canary that cannot be had costs no container.
