@@ -1,6 +1,7 @@
 //! What is different between two configuration files, key by key, for the log; secrets are not shown.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use toml::Value;
 
 /// Each key that was set, changed or taken out: `lane.0.workers: 1 -> 4`.
@@ -57,6 +58,17 @@ fn redact(at: &str, value: &mut Value) {
     }
 }
 
+/// The files that a configuration names and whose content belongs to it: tokens, passwords, certificates.
+pub fn files(text: &str) -> Vec<PathBuf> {
+    let named = |(key, value): (String, String)| {
+        let path = value.trim_matches(['"', '\'']);
+        (key.ends_with("_file") && path.starts_with('/')).then(|| PathBuf::from(path))
+    };
+    // What a container looks for is no part of the configuration.
+    let own = flat(text).into_iter().filter(|(key, _)| !key.starts_with("containers."));
+    own.filter_map(named).collect()
+}
+
 fn flat(text: &str) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     let table: toml::Table = toml::from_str(text).unwrap_or_default();
@@ -107,5 +119,12 @@ mod tests {
                 && report.contains("s3://a")
         );
         assert!(!redacted("token = \"hunter\" oops").contains("hunter"));
+    }
+
+    #[test]
+    fn the_files_of_secrets_are_known() {
+        let text = "[hub]\ntoken_file = \"/etc/t\"\n[mail]\nca_file = '/etc/ca'\n[containers]\nstop_file = \"/b/s\"\n[[notify]]\n\
+                    token_file = \"/etc/n\"\n[log]\nfile = \"/var/log/x.log\"\n";
+        assert_eq!(files(text), ["/etc/t", "/etc/ca", "/etc/n"].map(PathBuf::from));
     }
 }

@@ -37,7 +37,7 @@ mod units;
 
 pub use central::{Central, HubConfig};
 pub use containers::Containers;
-pub use difference::{differences, redacted};
+pub use difference::{differences, files, redacted};
 pub use hub::Hub;
 pub use import::{Fate, Imported, IniError, Left, import};
 pub use load::{Loaded, VARIABLE, environment, load, load_hub, parse, parse_hub};

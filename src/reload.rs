@@ -1,4 +1,5 @@
-//! The configuration is read again while the process runs: on SIGHUP, on `dronekeeper reload`, when the file is saved.
+//! The configuration is read again while the process runs: on SIGHUP, on `dronekeeper reload`, when the file is saved, or
+//! a file of secrets that it names.
 //!
 //! A new configuration is judged whole before anything changes; a broken one changes nothing, and is shown until it is
 //! mended. A good one is applied by stopping the tree in order and starting the one that it describes: uploads go on at
@@ -35,10 +36,12 @@ struct State {
     text: String,
     /// Since when.
     since: SystemTime,
-    /// How the file was when it was last judged.
-    seen: Option<Stamp>,
-    /// How it is now, since when.
-    changed: Option<(Stamp, Instant)>,
+    /// The file, and the files of secrets that it names.
+    watched: Vec<PathBuf>,
+    /// How each was when they were last judged.
+    seen: Vec<Option<Stamp>>,
+    /// How they are now, since when.
+    changed: Option<(Vec<Option<Stamp>>, Instant)>,
     /// Why the file on disk is not the one in force.
     broken: Option<String>,
     /// What comes into force next.
@@ -68,10 +71,12 @@ impl Reload for Reloader {
 impl Reloader {
     /// Begins with what the process was started with.
     pub fn new(loaded: &Loaded) -> Self {
+        let watched = watched(loaded.file.as_deref(), &loaded.text);
         let state = State {
             text: loaded.text.clone(),
             since: SystemTime::now(),
-            seen: loaded.file.as_deref().and_then(stamp),
+            seen: watched.iter().map(|file| stamp(file)).collect(),
+            watched,
             changed: None,
             broken: None,
             next: None,
@@ -87,10 +92,18 @@ impl Reloader {
         let Some(file) = &self.file else {
             return Err("the drone was started without a configuration file".into());
         };
-        let now = stamp(file);
+        // Before they are read: what is saved meanwhile is judged once more.
+        let before = self.stamps();
         let loaded = config::load(Some(file), config::environment());
         let mut state = self.state();
-        (state.seen, state.changed) = (now, None);
+        (state.seen, state.changed) = (before, None);
+        if let Ok(loaded) = &loaded {
+            let now = watched(Some(file), &loaded.text);
+            if now != state.watched {
+                state.seen = now.iter().map(|file| stamp(file)).collect();
+                state.watched = now;
+            }
+        }
         match loaded {
             Ok(loaded) => {
                 let differences = config::differences(&state.text, &loaded.text);
@@ -119,16 +132,16 @@ impl Reloader {
 
     /// Looks whether the file was saved, and judges it when it has come to rest.
     pub fn poll(&self) {
-        let Some(now) = self.file.as_deref().and_then(stamp) else { return };
+        let now = self.stamps();
         {
             let mut state = self.state();
-            if state.seen == Some(now) {
+            if state.seen == now || now.first().is_none_or(Option::is_none) {
                 state.changed = None;
                 return;
             }
-            match state.changed {
-                Some((then, since)) if then == now && since.elapsed() >= AT_REST => {}
-                Some((then, _)) if then == now => return,
+            match &state.changed {
+                Some((then, since)) if *then == now && since.elapsed() >= AT_REST => {}
+                Some((then, _)) if *then == now => return,
                 _ => {
                     state.changed = Some((now, Instant::now()));
                     return;
@@ -162,6 +175,11 @@ impl Reloader {
         self.state().broken = Some(why);
     }
 
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        let watched = self.state().watched.clone();
+        watched.iter().map(|file| stamp(file)).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,6 +188,12 @@ impl Reloader {
 /// What changes without a restart of the tree.
 fn is_logging(difference: &str) -> bool {
     ["log.level:", "log.format:"].iter().any(|key| difference.starts_with(key))
+}
+
+/// The configuration, and the files of secrets that it names.
+fn watched(file: Option<&Path>, text: &str) -> Vec<PathBuf> {
+    let Some(file) = file else { return Vec::new() };
+    [file.to_owned()].into_iter().chain(config::files(text)).collect()
 }
 
 fn stamp(file: &Path) -> Option<Stamp> {

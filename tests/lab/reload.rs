@@ -225,3 +225,23 @@ fn random_reloads_half_of_them_broken_lose_no_upload() {
     }
     println!("{good} good and {broken} broken reloads, {} jobs", kept.len());
 }
+
+#[test]
+fn a_secret_that_is_saved_comes_into_force() {
+    let mut bench = Bench::new();
+    let secret = bench.path("token");
+    fs::write(&secret, "first").unwrap();
+    bench = bench.extra(&format!("[hub]\ntoken_file = {secret:?}"));
+    bench.start();
+    bench.wait_until_said("console listens");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(bench.said("drone runs"), 1, "it was reloaded although nothing was saved");
+    fs::write(&secret, "a second one").unwrap();
+    bench.wait("it runs again", || bench.said("drone runs") == 2);
+    // A secret that is gone is a broken configuration: the one before stays in force.
+    fs::remove_file(&secret).unwrap();
+    bench.wait_until_said("the configuration on disk is broken");
+    bench.finished(&["101-a"]);
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.said("drone runs"), 2);
+}
