@@ -152,7 +152,7 @@ fn on_a_full_disk_uploads_go_on_and_nothing_is_deleted() {
     mount(&["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", state]);
     let jobs = bench.finished(&["101-first"]);
     bench.start();
-    bench.wait_until_gone("101-first");
+    bench.wait_until_said("pruned job=101-first");
     let mut filler = File::create(bench.path("state/filler")).unwrap();
     while filler.write_all(&[0; 4096]).is_ok() {}
     bench.finished(&["102-second"]);
