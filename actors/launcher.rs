@@ -215,29 +215,37 @@ impl Mind {
         Ok(())
     }
 
-    /// The images that are wanted, pulled when they are missing. A canary that cannot be had is replaced by the image of
-    /// all: the number of containers counts for more.
+    /// The images that are wanted, pulled when they are missing.
     async fn images(&mut self, settings: &Containers) -> Result<Images, EngineError> {
-        let main = self.image(&settings.image, settings).await?;
-        let mut canary = None;
-        if !settings.canary_image.is_empty() && self.canary_rests.is_none_or(|until| until <= Instant::now())
-        {
-            match self.image(&settings.canary_image, settings).await {
-                Ok(id) => canary = Some(id),
-                Err(error) => {
-                    let (image, error) = (&settings.canary_image, chain(&error));
-                    warn!(image, error, "no canary image: all containers get `containers.image`");
-                    self.canary_rests = Some(Instant::now() + CANARY);
-                }
-            }
-        }
+        let main = match self.engine.image_id(&settings.image).await? {
+            Some(id) => id,
+            None => self.pull(&settings.image, settings).await?,
+        };
+        let canary = match settings.canary_image.as_str() {
+            "" => None,
+            image => match self.engine.image_id(image).await? {
+                Some(id) => Some(id),
+                None => self.pull_canary(image, settings).await,
+            },
+        };
         Ok(Images { main, canary })
     }
 
-    async fn image(&self, image: &str, settings: &Containers) -> Result<String, EngineError> {
-        if let Some(id) = self.engine.image_id(image).await? {
-            return Ok(id);
+    /// A canary that cannot be had is replaced by the image of all: the number of containers counts for more.
+    async fn pull_canary(&mut self, image: &str, settings: &Containers) -> Option<String> {
+        if self.canary_rests.is_some_and(|until| until > Instant::now()) {
+            return None;
         }
+        let pulled = self.pull(image, settings).await;
+        if let Err(error) = &pulled {
+            let error = chain(error);
+            warn!(image, error, "no canary image: all containers get `containers.image`");
+            self.canary_rests = Some(Instant::now() + CANARY);
+        }
+        pulled.ok()
+    }
+
+    async fn pull(&self, image: &str, settings: &Containers) -> Result<String, EngineError> {
         info!(image, "pulling the image");
         let begun = Instant::now();
         self.engine.pull(image, settings).await?;

@@ -179,3 +179,25 @@ fn an_engine_that_is_away_does_not_let_a_reboot_cut_off_a_test() {
     fs::remove_file(bench.path("b/000/busy")).unwrap();
     bench.wait("it is rebooted when the test has ended", || marks.exists());
 }
+
+#[test]
+fn an_engine_that_says_nothing_of_the_canary_costs_no_container() {
+    let name = "hushed";
+    let place = Bench::new();
+    let between = Between::at(place.path("docker.sock"));
+    let main = image(&place, "hushed:1", BOT);
+    let canary = image(&place, "hushed:2", &format!("{BOT}# newer\n"));
+    let settings = format!("count = 2\ncanary_image = \"{canary}\"\ncanary_share = 0.5");
+    let _clean = Clean(name.into());
+    let mut bench =
+        drone(&main, name, &settings).replaced(&socket(), &format!("unix://{}", between.socket.display()));
+    bench.start();
+    bench.wait("both run", || running(name) == 2);
+    let before = containers(name);
+    between.set(Mode::Fail(&["hushed:2"]));
+    bench.wait_until_said("the Docker engine cannot be used");
+    between.set(Mode::Pass);
+    bench.wait_until_said("the Docker engine works again");
+    assert_eq!(containers(name), before);
+    assert_eq!(bench.said("told to end"), 0, "a container was to go because the engine failed once");
+}
