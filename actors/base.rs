@@ -303,18 +303,9 @@ impl File {
     /// Moves the file and its journal aside, for a person to look at.
     fn set_aside(&self, why: &str) -> Result<(), BaseError> {
         let Purpose { name, source, .. } = self.purpose;
-        let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ");
-        let aside = format!("{}.damaged-{date}", self.path.display());
+        let aside = kept::aside(&self.path);
         tracing::error!(file = %self.path.display(), why, aside, "{name} damaged: set aside, a new one is rebuilt from {source}");
-        for ending in ["", "-journal"] {
-            match std::fs::rename(format!("{}{ending}", self.path.display()), format!("{aside}{ending}")) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(BaseError::Dir(self.path.clone(), error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        kept::set_aside(&self.path, &aside).map_err(|error| BaseError::Dir(self.path.clone(), error))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small file of ours: written whole, on the disk, and put in place at once.
+//! Files of ours: a small one is written whole and put in place at once; a database that is damaged is set aside.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,6 +14,26 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)
+}
+
+/// The name under which a damaged database is kept for a person to look at.
+pub fn aside(path: &Path) -> String {
+    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ");
+    format!("{}.damaged-{date}", path.display())
+}
+
+/// Moves a SQLite file and its journal to that name; what is not there need not be moved.
+///
+/// # Errors
+/// When one is there and cannot be moved.
+pub fn set_aside(path: &Path, aside: &str) -> io::Result<()> {
+    for ending in ["", "-journal"] {
+        match fs::rename(format!("{}{ending}", path.display()), format!("{aside}{ending}")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

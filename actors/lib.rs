@@ -32,7 +32,7 @@
 //! - `site`, `lane` what the stages work on; `holds` who has which job in hand
 //! - `trouble` the store's trouble, said once; `progress` who is told how far it is
 //! - `outlet` how the sending of mail and notifications goes
-//! - `base` SQLite or PostgreSQL, asked with the same statements; `kept` a small file of ours
+//! - `base` SQLite or PostgreSQL, asked with the same statements; `kept` files of ours
 //! - `group` child processes and all that they started
 //! - `metrics` Prometheus' text format, and what a drone says in it
 //! - `shown` text from outside, made safe to show

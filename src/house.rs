@@ -277,7 +277,8 @@ impl Levels {
     }
 }
 
-fn backoff(supervision: &config::Supervision) -> Backoff {
+/// The pauses before restarts, as the operator set them.
+pub fn backoff(supervision: &config::Supervision) -> Backoff {
     let (first, most) = (supervision.backoff.first, supervision.backoff.most);
     Backoff { first, most, quiet: supervision.window }
 }

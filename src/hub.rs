@@ -5,11 +5,11 @@
 //! `- door       worker         HTTP; the base is asked from its threads
 //! ```
 
-use crate::life::{End, Signals, Told, until_told};
+use crate::life::serve;
 use crate::status::Status;
 use actors::hub::door::{Door, House};
 use config::HubConfig;
-use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Tree};
+use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,23 +38,9 @@ pub fn run(config: &HubConfig) -> Status {
             return Status::Held;
         }
     };
-    actix_rt::System::new().block_on(async {
-        let Some(signals) = Signals::listen() else { return Status::GaveUp };
-        let tree = match Tree::start(&tree(&house, config), MOST_ABANDONED) {
-            Ok(tree) => tree,
-            Err(exit) => {
-                error!(exit = %exit, "cannot start");
-                return Status::GaveUp;
-            }
-        };
-        let asked = async || {
-            info!(answered = house.meter.answered.load(std::sync::atomic::Ordering::Relaxed), "status")
-        };
-        match until_told(tree, signals, DEADLINE, Told { asked, reloader: None }).await {
-            End::Stop(status) => status,
-            End::Reload(_) => Status::Ok,
-        }
-    })
+    let asked =
+        async || info!(answered = house.meter.answered.load(std::sync::atomic::Ordering::Relaxed), "status");
+    actix_rt::System::new().block_on(serve(&tree(&house, config), MOST_ABANDONED, DEADLINE, asked))
 }
 
 /// Two hubs may share PostgreSQL, never a state directory.

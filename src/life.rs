@@ -10,7 +10,7 @@ use actors::progress::{Silent, Watch};
 use actors::shown::chain;
 use actors::store::StoreError;
 use config::Loaded;
-use kernel::{Ended, Tree};
+use kernel::{ChildSpec, Ended, Tree};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -210,6 +210,28 @@ pub async fn until_told<A: AsyncFn()>(
         }
     }
     end
+}
+
+/// Lets a tree run that reloads nothing, until a signal or its own end; what a hub and a worker do.
+pub async fn serve(
+    tree: &ChildSpec,
+    most_abandoned: usize,
+    deadline: Duration,
+    asked: impl AsyncFn(),
+) -> Status {
+    let Some(signals) = Signals::listen() else { return Status::GaveUp };
+    let tree = match Tree::start(tree, most_abandoned) {
+        Ok(tree) => tree,
+        Err(exit) => {
+            error!(exit = %exit, "cannot start");
+            return Status::GaveUp;
+        }
+    };
+    match until_told(tree, signals, deadline, Told { asked, reloader: None }).await {
+        End::Stop(status) => status,
+        // Nobody can ask for it.
+        End::Reload(_) => Status::Ok,
+    }
 }
 
 /// Asks the store what it can do. A store that is down may come back; one that cannot exist does not.

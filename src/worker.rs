@@ -7,7 +7,8 @@
 //!
 //! It may be killed at any moment: what it had goes to another when its leases are over.
 
-use crate::life::{End, Signals, Told, until_told};
+use crate::house::backoff;
+use crate::life::serve;
 use crate::say;
 use crate::status::Status;
 use actors::queue::Queue;
@@ -16,7 +17,7 @@ use actors::queue::yard::Yard;
 use actors::shown::chain;
 use actors::tree::Root;
 use config::Config;
-use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Tree};
+use kernel::{ChildRef, ChildSpec, OnExhaustion, Policy};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{error, info};
@@ -60,22 +61,11 @@ pub fn run(
             return Status::Config;
         }
     };
-    let status = actix_rt::System::new().block_on(async {
-        let Some(signals) = Signals::listen() else { return Status::GaveUp };
-        let tree = match Tree::start(&tree(&yard, &queues, config), MOST_ABANDONED) {
-            Ok(tree) => tree,
-            Err(exit) => {
-                error!(exit = %exit, "cannot start");
-                return Status::GaveUp;
-            }
-        };
-        info!(queues = names.join(","), workers, "worker runs");
-        let asked = async || info!(queues = names.join(","), "status");
-        match until_told(tree, signals, config.shutdown.deadline, Told { asked, reloader: None }).await {
-            End::Stop(status) => status,
-            End::Reload(_) => Status::Ok,
-        }
-    });
+    info!(queues = names.join(","), workers, "worker runs");
+    let asked = async || info!(queues = names.join(","), "status");
+    let tree = tree(&yard, &queues, config);
+    let serving = serve(&tree, MOST_ABANDONED, config.shutdown.deadline, asked);
+    let status = actix_rt::System::new().block_on(serving);
     yard.queues.release();
     io.shutdown_background();
     status
@@ -110,9 +100,7 @@ fn tree(yard: &Arc<Yard>, queues: &[config::Queue], config: &Config) -> ChildSpe
             let (yard, own) = (yard.clone(), settings.clone());
             let make = move |_| Queue::new(yard.clone(), own.clone());
             let spec = ChildSpec::worker(settings.name.clone(), &ChildRef::vacant(), make);
-            let (first, most) = (supervision.backoff.first, supervision.backoff.most);
-            let backoff = Backoff { first, most, quiet: supervision.window };
-            spec.hang_after(supervision.hang_after).backoff(backoff).stop_within(deadline)
+            spec.hang_after(supervision.hang_after).backoff(backoff(&supervision)).stop_within(deadline)
         };
         queues.iter().map(worker).collect()
     })

@@ -111,12 +111,12 @@ async fn next(desk: &Arc<Desk>, shown: &str) -> (String, String) {
 async fn look_at(desk: &Arc<Desk>) -> Event {
     let status = desk.status().await;
     let mut jobs = Vec::new();
-    for state in ["quarantined", "failed"] {
-        if status.lanes.iter().any(|lane| lane.quarantined + lane.failed > 0) {
-            jobs.extend(desk.jobs(Some(state), None).await.unwrap_or_default());
-        }
+    if status.lanes.iter().any(|lane| lane.quarantined + lane.failed > 0) {
+        jobs = desk.jobs(None, None).await.unwrap_or_default();
+        jobs.retain(|job| ["quarantined", "failed"].contains(&job.state.as_str()));
+        jobs.sort_by_key(|job| job.state != "quarantined");
+        jobs.truncate(JOBS);
     }
-    jobs.truncate(JOBS);
     Event { status, jobs }
 }
 

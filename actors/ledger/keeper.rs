@@ -8,6 +8,7 @@
 
 use super::LedgerError;
 use super::schema::{self, Schema};
+use crate::kept;
 use crate::shown::chain;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use std::fs::File;
@@ -102,22 +103,12 @@ impl Keeper {
     /// Moves the file and its journal aside, for a person to look at.
     fn set_aside(&mut self, why: &str) -> Result<(), LedgerError> {
         self.open = None;
-        let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ");
-        let name = format!("{}.damaged-{date}", self.path.display());
+        let name = kept::aside(&self.path);
         error!(ledger = %self.path.display(), why, aside = %name, "{} damaged: set aside, a new one is rebuilt from {}", self.schema.name, self.schema.source);
         if let Some(dir) = self.path.parent() {
             std::fs::create_dir_all(dir).map_err(|error| LedgerError::Io(chain(&error)))?;
         }
-        for ending in ["", "-journal"] {
-            let from = format!("{}{ending}", self.path.display());
-            match std::fs::rename(&from, format!("{name}{ending}")) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(LedgerError::Io(chain(&error)));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        kept::set_aside(&self.path, &name).map_err(|error| LedgerError::Io(chain(&error)))
     }
 
     /// Did the last use change anything?

@@ -4,15 +4,15 @@ use super::client::Client;
 use crate::say;
 use crate::status::Status;
 use actors::shown::chain;
-use config::{Config, Loaded};
+use config::Loaded;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The last of the log that goes in, in bytes.
-const LOG: u64 = 4 << 20;
+/// The last of a file that goes in, in bytes.
+const LAST: u64 = 4 << 20;
 
 /// The bundle while it is written, and what could not be had.
 struct Bundle {
@@ -22,10 +22,9 @@ struct Bundle {
 
 /// Writes the bundle to `to`; what cannot be had is named in it, and hinders nothing.
 pub fn bundle(loaded: &Loaded, client: &Client, to: Option<PathBuf>) -> Status {
-    let config = &loaded.config;
     let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let to = to.unwrap_or_else(|| format!("dronekeeper-{date}.tar.gz").into());
-    match write(loaded, config, client, &to) {
+    match write(loaded, client, &to) {
         Ok(missing) => {
             missing.iter().for_each(|what| say::note(format_args!("without {what}")));
             say::line(to.display());
@@ -38,7 +37,8 @@ pub fn bundle(loaded: &Loaded, client: &Client, to: Option<PathBuf>) -> Status {
     }
 }
 
-fn write(loaded: &Loaded, config: &Config, client: &Client, to: &Path) -> io::Result<Vec<String>> {
+fn write(loaded: &Loaded, client: &Client, to: &Path) -> io::Result<Vec<String>> {
+    let config = &loaded.config;
     // Of this user only: it says much of the lab, though no secret.
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::EXCL | rustix::fs::OFlags::WRONLY;
@@ -59,14 +59,14 @@ fn write(loaded: &Loaded, config: &Config, client: &Client, to: &Path) -> io::Re
         }
     }
     match &config.log.file {
-        Some(log) => bundle.file("dronekeeper.log", log, Some(LOG))?,
+        Some(log) => bundle.file("dronekeeper.log", log)?,
         None => bundle.missing.push("the log: add `journalctl -u dronekeeper --since -1d`".into()),
     }
     let state = &config.drone.state_dir;
     bundle.ledger(&state.join("ledger.sqlite"))?;
     for name in ["deletions.log", "containers.json", "drained.json", "reboot.json"] {
         if state.join(name).exists() {
-            bundle.file(name, &state.join(name), Some(LOG))?;
+            bundle.file(name, &state.join(name))?;
         }
     }
     for (name, path) in [
@@ -75,7 +75,7 @@ fn write(loaded: &Loaded, config: &Config, client: &Client, to: &Path) -> io::Re
         ("system/loadavg", "/proc/loadavg"),
         ("system/meminfo", "/proc/meminfo"),
     ] {
-        bundle.file(name, Path::new(path), None)?;
+        bundle.file(name, Path::new(path))?;
     }
     let missing = std::mem::take(&mut bundle.missing);
     bundle.add("missing", missing.join("\n").as_bytes())?;
@@ -91,14 +91,14 @@ impl Bundle {
         self.tar.append_data(&mut header, format!("dronekeeper/{name}"), bytes)
     }
 
-    /// A file, or the last `most` bytes of it.
-    fn file(&mut self, name: &str, path: &Path, most: Option<u64>) -> io::Result<()> {
+    /// A file, or the last of it.
+    fn file(&mut self, name: &str, path: &Path) -> io::Result<()> {
         let read = File::open(path).and_then(|mut file| {
-            if let Some(most) = most.filter(|most| file.metadata().is_ok_and(|file| file.len() > *most)) {
-                file.seek(SeekFrom::End(-most.cast_signed()))?;
+            if file.metadata().is_ok_and(|file| file.len() > LAST) {
+                file.seek(SeekFrom::End(-LAST.cast_signed()))?;
             }
             let mut bytes = Vec::new();
-            file.take(LOG).read_to_end(&mut bytes)?;
+            file.take(LAST).read_to_end(&mut bytes)?;
             Ok(bytes)
         });
         match read {

@@ -126,8 +126,8 @@ pub fn job(client: &Client, config: &Config, dir: &Path) -> Exit {
 fn render(status: &Status) -> String {
     let mut out = String::new();
     let health = if status.healthy { "HEALTHY" } else { "DEGRADED" };
-    let up = Duration::from_secs((status.now - status.started_at).max(0).unsigned_abs());
-    let _ = writeln!(out, "dronekeeper {} on {}   {health}   up {}", status.version, status.drone, time(up));
+    let up = since(status.started_at, status.now);
+    let _ = writeln!(out, "dronekeeper {} on {}   {health}   up {up}", status.version, status.drone);
     if let Some(age) = status.oldest_unsafe {
         let _ = writeln!(
             out,
@@ -141,9 +141,7 @@ fn render(status: &Status) -> String {
         (false, true) => "proves by checksum",
         (false, false) => "proven by reading back",
     };
-    let last = store.last_success.map_or("never".to_owned(), |at| {
-        format!("{} ago", time(Duration::from_secs((status.now - at).max(0).unsigned_abs())))
-    });
+    let last = store.last_success.map_or("never".to_owned(), |at| format!("{} ago", since(at, status.now)));
     let _ = writeln!(out, "  store  {} ({proves})", store.url);
     let _ = writeln!(
         out,
@@ -165,7 +163,7 @@ fn render(status: &Status) -> String {
         );
     }
     if let Some(config) = &status.config {
-        let since = time(Duration::from_secs((status.now - config.since).max(0).unsigned_abs()));
+        let since = since(config.since, status.now);
         let _ = writeln!(out, "  config {} ({}), in force for {since}", config.file, config.checksum);
     }
     if let Some(engine) = &status.engine {
@@ -184,9 +182,8 @@ fn render(status: &Status) -> String {
     }
     for (name, outlet) in [("mail", &status.mail), ("notify", &status.notify)] {
         let Some(outlet) = outlet else { continue };
-        let last = outlet.last_success.map_or("never".to_owned(), |at| {
-            format!("{} ago", time(Duration::from_secs((status.now - at).max(0).unsigned_abs())))
-        });
+        let last =
+            outlet.last_success.map_or("never".to_owned(), |at| format!("{} ago", since(at, status.now)));
         let error =
             outlet.last_error.as_ref().map_or(String::new(), |error| format!(", last error: {error}"));
         let _ = writeln!(out, "  {name:<6} {} waiting, last sent {last}{error}", outlet.waiting);
@@ -215,7 +212,7 @@ fn render(status: &Status) -> String {
             let _ = writeln!(out, "               paused: {reason}");
         }
         for job in &lane.under_way {
-            let since = time(Duration::from_secs((status.now - job.since).max(0).unsigned_abs()));
+            let since = since(job.since, status.now);
             let _ = writeln!(out, "               {} {} for {since}", job.doing, job.job);
         }
     }
@@ -274,8 +271,13 @@ fn date(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "unknown".into(), |time| time.to_string())
 }
 
+/// How long ago that was, for people; both in seconds since 1970.
+pub fn since(at: i64, now: i64) -> String {
+    time(Duration::from_secs((now - at).max(0).unsigned_abs()))
+}
+
 /// A time for people, to the second.
-pub fn time(time: Duration) -> String {
+fn time(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 

@@ -5,7 +5,7 @@
 //! ```
 
 use super::client::{Client, NoAnswer};
-use super::show::time;
+use super::show::since;
 use crate::say;
 use crate::status::Status as Exit;
 use actors::console::status::Status;
@@ -120,8 +120,8 @@ fn titled(title: &str) -> Block<'_> {
 }
 
 fn headline(status: &Status) -> Line<'static> {
-    let up = Duration::from_secs((status.now - status.started_at).max(0).unsigned_abs());
-    let text = format!("dronekeeper {} on {}   up {}   ", status.version, status.drone, time(up));
+    let up = since(status.started_at, status.now);
+    let text = format!("dronekeeper {} on {}   up {up}   ", status.version, status.drone);
     let health = if status.healthy { "HEALTHY".green() } else { "DEGRADED".red() };
     Line::from(vec![text.bold(), health.bold(), "   q quits, j and k scroll".dim()])
 }
@@ -153,7 +153,7 @@ fn lane_table(status: &Status) -> Table<'static> {
 fn work_table(status: &Status) -> Table<'static> {
     let rows = status.lanes.iter().flat_map(|lane| {
         lane.under_way.iter().map(|work| {
-            let since = time(Duration::from_secs((status.now - work.since).max(0).unsigned_abs()));
+            let since = since(work.since, status.now);
             Row::new([work.doing.clone(), since, work.job.clone()])
         })
     });
