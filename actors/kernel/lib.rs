@@ -31,7 +31,9 @@ pub use child::{ChildSpec, Outline};
 pub use exit::{Exit, Verdict, record_panics};
 pub use policy::{Backoff, OnExhaustion, Policy, Restart, Strategy, escalates_in_time, jittered};
 pub use pool::PoolRef;
-pub use supervisor::{Count, DeleteChild, Refusal, RestartChild, StartChild, Supervisor, TerminateChild};
+pub use supervisor::{
+    Count, DeleteChild, Refusal, Renew, RestartChild, StartChild, Supervisor, TerminateChild,
+};
 pub use tree::{Ended, Tree};
 
 #[cfg(panic = "abort")]

@@ -28,6 +28,8 @@ pub struct Supervisor {
     coming_up: bool,
     pending: Vec<(Range<usize>, SpawnHandle)>,
     next_seat: usize,
+    /// Children that are stopped to be replaced, or dropped, by number: then nothing of them counts any more.
+    renewed: Vec<usize>,
     busy: bool,
     closing: bool,
 }
@@ -49,6 +51,15 @@ struct Seat {
     in_a_row: u32,
     /// It was told to stay down.
     held: bool,
+}
+
+impl Seat {
+    /// Whoever has it leaves it, to be stopped.
+    fn leave(&mut self) -> Option<Leaving> {
+        let life = self.life.take()?;
+        let (number, id, allowance) = (self.number, self.spec.id.clone(), self.spec.stop_within);
+        Some(Leaving { number, id, allowance, life })
+    }
 }
 
 /// A child that is being stopped.
@@ -82,6 +93,7 @@ impl Supervisor {
             coming_up: false,
             pending: Vec::new(),
             next_seat: 0,
+            renewed: Vec::new(),
             busy: false,
             closing: false,
         };
@@ -90,13 +102,22 @@ impl Supervisor {
     }
 
     fn seat(&mut self, spec: ChildSpec) {
+        let seat = self.vacant(spec);
+        self.seats.push(seat);
+    }
+
+    /// A place for a child that was not there before.
+    fn vacant(&mut self, spec: ChildSpec) -> Seat {
         let number = self.next_seat;
         self.next_seat += 1;
+        self.register(number, &spec);
+        Seat { number, spec, life: None, generation: 0, in_a_row: 0, held: false }
+    }
+
+    fn register(&self, number: usize, spec: &ChildSpec) {
         let supervisor = spec.children.is_some();
-        let seat = Seat { number, spec, life: None, generation: 0, in_a_row: 0, held: false };
         self.census
-            .update(&self.place_of(number), &self.path_of(&seat.spec), |child| child.supervisor = supervisor);
-        self.seats.push(seat);
+            .update(&self.place_of(number), &self.path_of(spec), |child| child.supervisor = supervisor);
     }
 
     fn place_of(&self, number: usize) -> Vec<usize> {
@@ -284,12 +305,7 @@ impl Supervisor {
 
     fn take(&mut self, range: Range<usize>) -> Vec<Leaving> {
         let seats = self.seats.get_mut(range).unwrap_or_default();
-        let leave = |seat: &mut Seat| {
-            let life = seat.life.take()?;
-            let (number, id, allowance) = (seat.number, seat.spec.id.clone(), seat.spec.stop_within);
-            Some(Leaving { number, id, allowance, life })
-        };
-        seats.iter_mut().filter_map(leave).collect()
+        seats.iter_mut().filter_map(Seat::leave).collect()
     }
 
     /// Forgets a child that is down; positions after it move, so pending work on positions is redone.
@@ -337,6 +353,12 @@ impl Supervisor {
                         }
                         child.last_exit = Some((SystemTime::now(), exit));
                     });
+                }
+            }
+            for number in std::mem::take(&mut act.renewed) {
+                act.census.forget(&act.place_of(number));
+                if let Some(seat) = act.seats.iter().find(|seat| seat.number == number) {
+                    act.register(number, &seat.spec);
                 }
             }
             act.busy = false;
@@ -454,6 +476,18 @@ pub struct RestartChild(pub String);
 #[rtype(result = "Result<(), Refusal>")]
 pub struct DeleteChild(pub String);
 
+/// Makes the group another one, in this order. The children to keep go on as they are, and are made by their new spec
+/// when they are started again; all others are stopped, last first, before the new ones are started. The next message
+/// is handled when they have stopped.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Renew {
+    /// The whole group, in its order of start.
+    pub children: Vec<ChildSpec>,
+    /// The ids of those that go on; of the others that run, none does.
+    pub keep: Vec<String>,
+}
+
 /// Counts the children: specs, and those that run.
 #[derive(Debug, Message)]
 #[rtype(result = "(usize, usize)")]
@@ -527,6 +561,37 @@ impl Handler<DeleteChild> for Supervisor {
         let index = self.down(&id)?;
         self.remove(index);
         Ok(())
+    }
+}
+
+impl Handler<Renew> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Renew { children, keep }: Renew, ctx: &mut Context<Self>) {
+        // What waits for its next start is started now: the change may be what it waited for.
+        self.queue.clear();
+        for (_, timer) in self.pending.drain(..) {
+            ctx.cancel_future(timer);
+        }
+        let mut before = std::mem::take(&mut self.seats);
+        let mut leaving = Vec::new();
+        for seat in &mut before {
+            let stays = children.iter().any(|spec| spec.id == seat.spec.id);
+            if !stays || !keep.contains(&seat.spec.id) {
+                self.renewed.push(seat.number);
+                leaving.extend(seat.leave());
+            }
+        }
+        for spec in children {
+            let known = before.iter().position(|seat| seat.spec.id == spec.id);
+            let seat = match known {
+                Some(index) => Seat { spec, in_a_row: 0, ..before.swap_remove(index) },
+                None => self.vacant(spec),
+            };
+            self.seats.push(seat);
+        }
+        self.stop_all(leaving, ctx);
+        self.start_vacant(0..self.seats.len(), ctx);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::stage::{Book, Do, SECOND, kid, policy, settle};
 use kernel::{
-    Backoff, ChildRef, ChildSpec, Count, DeleteChild, Refusal, Restart, RestartChild, StartChild, Strategy,
-    Supervisor, TerminateChild, Tree,
+    Backoff, ChildRef, ChildSpec, Count, DeleteChild, Refusal, Renew, Restart, RestartChild, StartChild,
+    Strategy, Supervisor, TerminateChild, Tree,
 };
 
 struct Home {
-    _tree: Tree,
+    tree: Tree,
     door: ChildRef<Supervisor>,
     book: Book,
 }
@@ -21,7 +21,7 @@ impl Home {
         });
         let tree = Tree::start(&spec, 4).unwrap();
         settle().await;
-        Home { _tree: tree, door, book }
+        Home { tree, door, book }
     }
 
     async fn start(&self, spec: ChildSpec) -> Result<(), Refusal> {
@@ -140,4 +140,60 @@ async fn ten_thousand_children_start_and_stop() {
     };
     let (few, many) = (time(500).await, time(5_000).await);
     assert!(many < few.max(std::time::Duration::from_millis(20)) * 100, "500: {few:?}, 5,000: {many:?}");
+}
+
+/// 81: those that stay are not disturbed, the others change places in order.
+#[actix_rt::test]
+async fn a_group_is_renewed_around_the_children_that_stay() {
+    tokio::time::pause();
+    let home = Home::new(Strategy::OneForOne).await;
+    let (stays, goes) = (ChildRef::vacant(), ChildRef::vacant());
+    home.start(kid("b", &stays, &home.book)).await.unwrap();
+    home.start(kid("c", &goes, &home.book)).await.unwrap();
+    let inner = home.book.clone();
+    let branch = ChildSpec::supervisor("branch", policy(Strategy::OneForOne, 9), move || {
+        vec![kid("leaf", &ChildRef::vacant(), &inner)]
+    });
+    home.start(branch).await.unwrap();
+    home.book.read();
+    let second = Book::default();
+    let spec = |id| kid(id, &ChildRef::vacant(), &second);
+    let children = vec![spec("d"), kid("b", &stays, &second), spec("a")];
+    home.door.ask(Renew { children, keep: vec!["b".into()] }).await.unwrap();
+    assert_eq!(home.count().await.0, 3);
+    settle().await;
+    assert_eq!(home.book.read(), ["stop leaf", "stop c", "stop a"], "b is not among them");
+    assert_eq!(second.read(), ["start d", "start a"]);
+    assert!(goes.is_vacant());
+    let census = home.tree.census();
+    let known: Vec<String> = census.children().into_iter().map(|child| child.path).collect();
+    assert_eq!(known, ["root/a", "root/b", "root/d"], "what is gone is not in the register");
+    // Who stayed is made by its new spec when it dies, and the order of the stop is the new one.
+    stays.tell(Do::Panic).unwrap();
+    settle().await;
+    assert_eq!(second.read(), ["start b"]);
+    assert_eq!(census.child("root/b").unwrap().restarts, 1);
+    drop(home);
+    settle().await;
+    assert_eq!(second.read(), ["stop a", "stop b", "stop d"]);
+}
+
+/// 82: what waited for its next start is started with what is new; what was told to stay down stays down.
+#[actix_rt::test]
+async fn a_child_that_is_down_comes_up_with_the_new_group() {
+    tokio::time::pause();
+    let home = Home::new(Strategy::OneForOne).await;
+    let (long, address) =
+        (Backoff { first: SECOND * 100, most: SECOND * 100, quiet: SECOND }, ChildRef::vacant());
+    home.start(kid("b", &address, &home.book).backoff(long)).await.unwrap();
+    home.start(kid("c", &ChildRef::vacant(), &home.book)).await.unwrap();
+    home.terminate("c").await.unwrap();
+    address.tell(Do::Panic).unwrap();
+    settle().await;
+    let second = Book::default();
+    let children = ["a", "b", "c"].map(|id| kid(id, &ChildRef::vacant(), &second)).into();
+    home.door.ask(Renew { children, keep: ["a", "b", "c"].map(String::from).into() }).await.unwrap();
+    settle().await;
+    assert_eq!(second.read(), ["start b"]);
+    assert_eq!(home.count().await, (3, 2));
 }
