@@ -3,7 +3,7 @@
 //! The ledger is the truth; the file is written whole and put in place at once, so that no reader sees half of it.
 //! The format is that of reference A7.2, but for the address in its head.
 
-use crate::ledger::{JobRow, JobState};
+use crate::ledger::JobRow;
 use crate::tree::{Root, TreeError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -15,7 +15,7 @@ pub const NAME: &str = "FAILED_OFFLOADS";
 
 /// The file's text: every job that failed or was parked, sorted as text.
 pub fn text(rows: &[JobRow], now: SystemTime, zone: &TimeZone) -> Option<String> {
-    let failed = |row: &&JobRow| matches!(row.state, JobState::Failed { .. } | JobState::Quarantined { .. });
+    let failed = |row: &&JobRow| ["failed", "quarantined"].contains(&row.standing());
     let line = |row: &JobRow| {
         let (first, count) = (time(row.first_seen, zone), row.attempts.max(1));
         format!("{first:>19}  {count:>5}  {}\n", row.job)
@@ -59,6 +59,7 @@ fn time(at: SystemTime, zone: &TimeZone) -> String {
 mod tests {
     use super::*;
     use crate::lab::{Incarnation, RelPath};
+    use crate::ledger::JobState;
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
@@ -70,12 +71,14 @@ mod tests {
             ..JobRow::new(RelPath::new(name).unwrap(), Incarnation { dev: 1, ino: 1, born_ns: 0 }, "jobs")
         };
         let failed = || JobState::Failed { retry_at: UNIX_EPOCH };
-        let rows = [
+        let mut rows = [
             row(b"9-z\nforged", 12, failed()),
             row(b"hosts/h1/7-reset", 0, JobState::Quarantined { reason: "x".into() }),
             row(b"1-a", 1, failed()),
             row(b"2-b", 1, JobState::Attempting),
         ];
+        rows[2].state = JobState::Attempting;
+        rows[2].last_error = Some("it failed, and is tried again".into());
         let text = text(&rows, UNIX_EPOCH, &TimeZone::UTC).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "This is the list of gs_offloader failed jobs.");

@@ -30,6 +30,14 @@ impl JobRow {
         let (lane, state, first_seen) = (lane.to_owned(), JobState::Attempting, UNIX_EPOCH);
         JobRow { job, incarnation, lane, state, attempts: 0, last_error: None, first_seen }
     }
+
+    /// How people are told of it: a job that failed is a failed one until it succeeds, also while it is tried again.
+    pub fn standing(&self) -> &'static str {
+        match (&self.state, &self.last_error) {
+            (JobState::Attempting, Some(_)) => "failed",
+            (state, _) => state.name(),
+        }
+    }
 }
 
 /// Where a job stands.
@@ -66,7 +74,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// The state's name, as commands take it.
+    /// The state's name, as it is written down.
     pub fn name(&self) -> &'static str {
         match self {
             JobState::Attempting => "attempting",

@@ -39,7 +39,7 @@ impl Affected {
             "quarantine" => "quarantined",
             _ => return Vec::new(),
         };
-        let affected = jobs.iter().filter(|row| row.state.name() == state).map(|row| {
+        let affected = jobs.iter().filter(|row| row.standing() == state).map(|row| {
             let error = match (&row.state, &row.last_error) {
                 (JobState::Quarantined { reason }, None) => reason,
                 (_, error) => error.as_deref().unwrap_or("unknown"),
