@@ -51,12 +51,14 @@ pub struct Console {
     desk: Arc<Desk>,
     verdict: Verdict,
     serving: Vec<ServerHandle>,
+    /// Servers that have not ended.
+    open: usize,
 }
 
 impl Console {
     /// Serves `desk` at `places`.
     pub fn new(places: Places, desk: Arc<Desk>, verdict: Verdict) -> Self {
-        Console { places, desk, verdict, serving: Vec::new() }
+        Console { places, desk, verdict, serving: Vec::new(), open: 0 }
     }
 }
 
@@ -71,7 +73,9 @@ impl Actor for Console {
                 info!(socket = %self.places.socket.display(), admin = %self.places.admin, "console listens");
                 for server in servers {
                     self.serving.push(server.handle());
+                    self.open += 1;
                     ctx.spawn(server.into_actor(self).map(|ended, act, ctx| {
+                        act.open -= 1;
                         if let Err(error) = ended {
                             act.verdict.leave(Exit::Failed(format!("the console's server ended: {error}")));
                         }
@@ -87,10 +91,12 @@ impl Actor for Console {
         }
     }
 
-    fn stopped(&mut self, _: &mut Context<Self>) {
+    /// Not before its addresses are free for the next one.
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
         for server in self.serving.drain(..) {
             drop(server.stop(false));
         }
+        if self.open > 0 { Running::Continue } else { Running::Stop }
     }
 }
 

@@ -225,7 +225,8 @@ impl HubTrouble {
         *present = Some((since, error.to_owned()));
     }
 
-    fn over(&self) {
+    /// It works, or another hub is asked from now on.
+    pub fn over(&self) {
         let mut present = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if present.take().is_some() {
             info!("hub works again");

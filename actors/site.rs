@@ -28,7 +28,8 @@ use tokio::task::JoinHandle;
 /// Bytes of file content that may be in memory at once, over all uploads of the process.
 const MEMORY: u32 = 28 << 20;
 
-/// One drone's results and where they go.
+/// One drone's results and where they go. Clones share what is known; other settings make another site.
+#[derive(Clone)]
 pub struct Site {
     /// The drone's name, as claims and manifests give it.
     pub drone: String,
@@ -53,7 +54,7 @@ pub struct Site {
     /// Deletions that one hour may see; beyond, pruning waits for a person.
     pub deletions_per_hour: u32,
     /// Pruning was stopped, and only a person lets it go on: a second memory, for when the ledger is lost.
-    pub pruning_held: AtomicBool,
+    pub pruning_held: Arc<AtomicBool>,
     /// One line for each deletion, kept apart from everything that is rotated.
     pub deletion_log: std::path::PathBuf,
     /// Part buffers that are used again.
@@ -63,29 +64,29 @@ pub struct Site {
     /// The shortest pause before a failed job is tried again.
     pub first_pause: Duration,
     /// What is wrong with the store, if anything is.
-    pub trouble: Trouble,
+    pub trouble: Arc<Trouble>,
     /// Names in the store that were taken.
-    pub collisions: Collisions,
+    pub collisions: Arc<Collisions>,
     /// Jobs that do not come to rest.
-    pub restless: Restless,
+    pub restless: Arc<Restless>,
     /// What is wrong with the hub, if anything is.
-    pub hub_trouble: HubTrouble,
+    pub hub_trouble: Arc<HubTrouble>,
     /// How the heartbeats go.
-    pub standing: Standing,
+    pub standing: Arc<Standing>,
     /// The jobs and hosts that the hub gave.
-    pub roster: Roster,
+    pub roster: Arc<Roster>,
     /// How the test containers stand.
-    pub containers: crate::launcher::standing::Standing,
+    pub containers: Arc<crate::launcher::standing::Standing>,
     /// The jobs that wait for post-processing.
     pub queues: Arc<Queues>,
     /// The jobs that the hub is asked about.
-    pub inquiries: Inquiries,
+    pub inquiries: Arc<Inquiries>,
     /// What goes into packs.
     pub packing: Packing,
     /// How full the disk is.
-    pub disk: Disk,
+    pub disk: Arc<Disk>,
     /// What also goes elsewhere.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// The addresses that are told of each offloaded job.
     pub notified: Vec<String>,
     /// Everything is done but the deleting.

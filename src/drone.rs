@@ -20,6 +20,7 @@
 //! Downstream starts before upstream, so that a stop closes the source first and what is under way flows out.
 
 use crate::house::House;
+use crate::house::changes::Kept;
 use actors::completion::Completion;
 use actors::console::Console;
 use actors::disk::DiskWatch;
@@ -38,40 +39,59 @@ use actors::scanner::Scanner;
 use actors::tree::Patterns;
 use actors::uploader::Uploader;
 use actors::verifier::Verifier;
-use kernel::{ChildRef, ChildSpec, PoolRef};
+use kernel::{ChildRef, ChildSpec, PoolRef, Renew};
 use std::sync::Arc;
 
 /// The whole tree of one drone.
 pub fn tree(house: &Arc<House>) -> ChildSpec {
-    let built = house.clone();
-    ChildSpec::supervisor("root", house.levels().root, move || {
-        let above = [
-            Some(console(&built)),
-            Some(disk(&built)),
-            mailer(&built),
-            notifier(&built),
-            heartbeat(&built),
-            launcher(&built),
-        ];
-        above.into_iter().flatten().chain([queues(&built), offload(&built)]).collect()
-    })
+    let (policy, built) = (house.levels().root, house.clone());
+    ChildSpec::supervisor_at("root", &house.ground.doors.root, policy, move || above(&built))
 }
 
-fn offload(house: &Arc<House>) -> ChildSpec {
-    let (policy, built) = (house.levels().offload, house.clone());
-    let children = move || {
-        let inquirer = inquirer(&built);
-        [Some(ledger(&built)), Some(janitor(&built)), inquirer, Some(lanes(&built))]
-            .into_iter()
-            .flatten()
-            .collect()
-    };
-    house.branch(ChildSpec::supervisor("offload", policy, children))
+/// Puts the groups of a house in the place of those of the house before; who is kept goes on. Says who does not.
+pub async fn renew(house: &Arc<House>, kept: Kept) -> Vec<String> {
+    let doors = &house.ground.doors;
+    let groups = [
+        (&doors.root, above(house), kept.root),
+        (&doors.postprocess, queues(house), kept.postprocess),
+        (&doors.offload, offload(house), kept.offload),
+        (&doors.lanes, lanes(house), kept.lanes),
+    ];
+    let mut begun = Vec::new();
+    for (door, children, keep) in groups {
+        let new = children.iter().map(ChildSpec::id).filter(|id| !keep.iter().any(|kept| kept == id));
+        begun.extend(new.map(str::to_owned));
+        // A supervisor that is down now begins with its new group when it comes up.
+        let _ = door.ask(Renew { children, keep }).await;
+    }
+    begun
+}
+
+fn above(house: &Arc<House>) -> Vec<ChildSpec> {
+    let (levels, doors, built) = (house.levels(), &house.ground.doors, house.clone());
+    let queues =
+        ChildSpec::supervisor_at("postprocess", &doors.postprocess, levels.lanes, move || queues(&built));
+    let built = house.clone();
+    let offload =
+        ChildSpec::supervisor_at("offload", &doors.offload, levels.offload, move || offload(&built));
+    let optional = [mailer(house), notifier(house), heartbeat(house), launcher(house)];
+    [console(house), disk(house)]
+        .into_iter()
+        .chain(optional.into_iter().flatten())
+        .chain([house.branch(queues), house.branch(offload)])
+        .collect()
+}
+
+fn offload(house: &Arc<House>) -> Vec<ChildSpec> {
+    let (policy, built) = (house.levels().lanes, house.clone());
+    let lanes = ChildSpec::supervisor_at("lanes", &house.ground.doors.lanes, policy, move || lanes(&built));
+    let children = [Some(ledger(house)), Some(janitor(house)), inquirer(house), Some(house.branch(lanes))];
+    children.into_iter().flatten().collect()
 }
 
 /// The ledger alone: all that a one-shot offload needs of the tree.
 pub fn ledger(house: &Arc<House>) -> ChildSpec {
-    let (path, boot) = (house.ledger_path(), house.boot);
+    let (path, boot) = (house.ledger_path(), house.ground.boot);
     let make = move |_| Ledger::new(path.clone(), boot);
     house.worker(ChildSpec::worker("ledger", &house.site.ledger, make))
 }
@@ -129,26 +149,20 @@ fn notifier(house: &Arc<House>) -> Option<ChildSpec> {
     Some(house.worker(ChildSpec::worker("notifier", &ChildRef::vacant(), make)))
 }
 
-fn queues(house: &Arc<House>) -> ChildSpec {
-    let (policy, built) = (house.levels().lanes, house.clone());
-    let children = move || {
-        let yard = built.yard();
-        let queue = |settings: &config::Queue| {
-            let (yard, own) = (yard.clone(), settings.clone());
-            let make = move |_| Queue::new(yard.clone(), own.clone());
-            let spec = ChildSpec::worker(settings.name.clone(), &ChildRef::vacant(), make);
-            // What runs may end within the time that a stop has.
-            built.worker(spec).stop_within(built.config.shutdown.deadline)
-        };
-        built.config.queues.iter().map(queue).collect()
+fn queues(house: &Arc<House>) -> Vec<ChildSpec> {
+    let yard = house.yard();
+    let queue = |settings: &config::Queue| {
+        let (yard, own) = (yard.clone(), settings.clone());
+        let make = move |_| Queue::new(yard.clone(), own.clone());
+        let spec = ChildSpec::worker(settings.name.clone(), &ChildRef::vacant(), make);
+        // What runs may end within the time that a stop has.
+        house.worker(spec).stop_within(house.config.shutdown.deadline)
     };
-    house.branch(ChildSpec::supervisor("postprocess", policy, children))
+    house.config.queues.iter().map(queue).collect()
 }
 
-fn lanes(house: &Arc<House>) -> ChildSpec {
-    let (policy, built) = (house.levels().lanes, house.clone());
-    let children = move || (0..built.lanes.len()).filter_map(|index| lane(&built, index)).collect();
-    house.branch(ChildSpec::supervisor("lanes", policy, children))
+fn lanes(house: &Arc<House>) -> Vec<ChildSpec> {
+    (0..house.lanes.len()).filter_map(|index| lane(house, index)).collect()
 }
 
 /// One lane: six stages, each holding the stable address of the next.

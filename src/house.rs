@@ -1,44 +1,34 @@
-//! Everything that one drone's process holds for life: its locks, its store, its threads for transfers.
+//! What one drone's process holds under one configuration: its store, its lanes, the ways to hub and mail. With another
+//! configuration comes another house, on the same ground, which has in common with it what does not change.
+
+pub mod changes;
+pub mod ground;
+pub mod levels;
 
 use actors::console::Places;
 use actors::console::chronicle::Chronicle;
 use actors::console::desk::Desk;
-use actors::disk::Disk;
-use actors::heartbeat::standing::Standing;
-use actors::holds::Holds;
-use actors::inquirer::HubTrouble;
-use actors::inquirer::inquiries::Inquiries;
 use actors::lane::Lane;
 use actors::launcher::locks::{Lock, Locks};
-use actors::ledger::Ledger;
 use actors::link::{HubError, Link};
 use actors::notifier::Sink;
 use actors::outlet::Outlet;
-use actors::packing::Packing;
 use actors::progress::Watch;
-use actors::queue::journal::{Holder, Queues};
 use actors::queue::yard::Yard;
-use actors::roster::Roster;
-use actors::routes::{RouteError, Routes};
+use actors::routes::RouteError;
 use actors::shown::chain;
-use actors::site::{Clock, Memory, Site};
+use actors::site::Site;
 use actors::store::{Settings, Store, StoreError};
-use actors::tree::{Patterns, Root, Trash, TreeError};
-use actors::trouble::{Collisions, Restless, Trouble};
-use actors::uploader::buffers::Buffers;
+use actors::tree::{Patterns, TreeError};
+use changes::Changes;
 use config::Config;
-use kernel::{Backoff, ChildRef, ChildSpec, OnExhaustion, Policy, Strategy};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use ground::Ground;
+use kernel::ChildSpec;
+use levels::{Levels, backoff};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
-use tokio::runtime::Runtime;
 use tracing::warn;
-use uuid::Uuid;
-
-/// A branch that gave up is tried again after so long (DESIGN.md, the tree).
-const REST: Duration = Duration::from_secs(600);
 
 /// Why a drone cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -76,24 +66,21 @@ impl From<TreeError> for HouseError {
 pub struct House {
     /// What the operator said.
     pub config: Config,
+    /// What the process keeps under every configuration.
+    pub ground: Arc<Ground>,
     /// What the stages work on.
     pub site: Arc<Site>,
     /// The lanes, in the order of the configuration.
     pub lanes: Vec<Arc<Lane>>,
     /// Their patterns.
     pub patterns: Vec<Patterns>,
-    /// This run of the process.
-    pub boot: Uuid,
     /// Who knows the jobs, if anybody does.
     pub hub: Option<Arc<Link>>,
     /// Who is told of offloaded jobs.
     pub sinks: Vec<Arc<Sink>>,
     /// Who answers for the drone.
     pub desk: Arc<Desk>,
-    state_dir: PathBuf,
-    _state_lock: rustix::fd::OwnedFd,
-    _launcher_lock: Option<Lock>,
-    io: Option<Runtime>,
+    launcher_lock: Option<Arc<Lock>>,
 }
 
 impl House {
@@ -102,100 +89,113 @@ impl House {
     /// # Errors
     /// [`HouseError`].
     pub fn open(config: &Config, root: &Path, watch: Arc<dyn Watch>) -> Result<Arc<Self>, HouseError> {
-        let state_dir =
-            std::path::absolute(&config.drone.state_dir).unwrap_or_else(|_| config.drone.state_dir.clone());
-        let (lock, boot) = (lock(&state_dir)?, Uuid::new_v4());
-        let launcher = launcher(&config.containers)?;
-        let root = Arc::new(Root::open(root)?);
-        let trash = Arc::new(Trash::open(&root)?);
-        let io = runtime().map_err(|error| HouseError::Settings(format!("cannot start threads: {error}")))?;
-        let store = store(config)?;
-        let site = Arc::new(Site {
-            drone: config.drone.name.clone(),
-            root,
-            trash,
-            store,
-            prefix: config.store.prefix.trim_matches('/').to_owned(),
-            ledger: ChildRef::<Ledger>::vacant(),
-            holds: Holds::default(),
-            io: io.handle().clone(),
-            watch,
-            clock: Clock::start(),
-            deletions_per_hour: config.limits.deletions_per_hour,
-            pruning_held: AtomicBool::new(false),
-            deletion_log: state_dir.join("deletions.log"),
-            buffers: Buffers::default(),
-            memory: Memory::default(),
-            first_pause: config.results.rescan,
-            trouble: Trouble::default(),
-            collisions: Collisions::default(),
-            restless: Restless::default(),
-            hub_trouble: HubTrouble::default(),
-            standing: Standing::default(),
-            roster: Roster::new(&state_dir),
-            containers: actors::launcher::standing::Standing::open(&state_dir.join("drained.json")),
-            queues: queues(config, &state_dir, boot)?,
-            inquiries: Inquiries::default(),
-            packing: Packing::of(&config.store),
-            disk: Disk::default(),
-            routes: Routes::open(config)?,
-            notified: config.notify.iter().map(|notify| notify.url.clone()).collect(),
-            shadow: config.drone.mode == config::Mode::Shadow,
-        });
+        let ground = Arc::new(Ground::open(&config.drone.state_dir)?);
+        let launcher_lock = launcher(&config.containers)?;
+        let site = Arc::new(ground.site(config, root, watch)?);
         let lanes: Vec<Arc<Lane>> =
             config.lanes.iter().map(|lane| Arc::new(Lane::new(site.clone(), lane.clone()))).collect();
-        let patterns =
-            config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?;
-        let requests = config.limits.hub_requests_per_second;
-        let hub = Link::open(&config.hub, requests, &config.drone.name)?.map(Arc::new);
-        let sinks = config.notify.iter().map(|notify| Sink::open(notify).map(Arc::new));
-        let sinks = sinks.collect::<Result<_, _>>().map_err(|error| HouseError::Settings(chain(&error)))?;
-        let desk = Arc::new(Desk {
+        let desk = Desk {
             site: site.clone(),
             lanes: lanes.clone(),
             census: OnceLock::new(),
             reload: OnceLock::new(),
             started: SystemTime::now(),
-            chronicle: Chronicle::open(&state_dir.join("history.json")),
-            hub: hub.is_some().then(|| config.hub.clone()).filter(|hub| !hub.heartbeat.is_zero()),
-            mail: (!config.mail.smtp.is_empty()).then(|| Arc::new(Outlet::of_mail())),
-            notify: (!config.notify.is_empty()).then(|| Arc::new(Outlet::of_notifications())),
-        });
+            chronicle: Arc::new(Chronicle::open(&ground.state_dir.join("history.json"))),
+            hub: beats(config),
+            mail: mail(config),
+            notify: notify(config),
+        };
         Ok(Arc::new(House {
             config: config.clone(),
             site,
             lanes,
-            patterns,
-            boot,
-            hub,
-            sinks,
-            desk,
-            state_dir,
-            _state_lock: lock,
-            _launcher_lock: launcher,
-            io: Some(io),
+            patterns: patterns(config)?,
+            hub: link(config)?,
+            sinks: sinks(config)?,
+            desk: Arc::new(desk),
+            launcher_lock,
+            ground,
         }))
+    }
+
+    /// The house of another configuration on the same ground; what does not change is the same in both. Nothing of
+    /// it is in force yet.
+    ///
+    /// # Errors
+    /// [`HouseError`].
+    pub fn renewed(&self, config: &Config, changes: &Changes) -> Result<Arc<Self>, HouseError> {
+        let same_lock = config.containers.lock == self.config.containers.lock;
+        let launcher_lock = match &self.launcher_lock {
+            Some(lock) if same_lock && !config.containers.image.is_empty() => Some(lock.clone()),
+            _ => launcher(&config.containers)?,
+        };
+        let site = match changes.site {
+            false => self.site.clone(),
+            true => Arc::new(ground::altered(&self.site, config)?),
+        };
+        let lane = |(index, settings): (usize, &config::Lane)| match changes.kept_lane(index) {
+            Some(before) => self.lanes.get(before).cloned(),
+            None => Some(Arc::new(Lane::new(site.clone(), settings.clone()))),
+        };
+        let lanes: Vec<Arc<Lane>> = config.lanes.iter().enumerate().filter_map(lane).collect();
+        let before = &self.desk;
+        let desk = || Desk {
+            site: site.clone(),
+            lanes: lanes.clone(),
+            census: before.census.clone(),
+            reload: before.reload.clone(),
+            started: before.started,
+            chronicle: before.chronicle.clone(),
+            hub: beats(config),
+            mail: if changes.mail { mail(config) } else { before.mail.clone() },
+            notify: if changes.notify { notify(config) } else { before.notify.clone() },
+        };
+        let desk = if changes.desk() { Arc::new(desk()) } else { before.clone() };
+        Ok(Arc::new(House {
+            config: config.clone(),
+            ground: self.ground.clone(),
+            site,
+            lanes,
+            patterns: patterns(config)?,
+            hub: if changes.hub { link(config)? } else { self.hub.clone() },
+            sinks: if changes.notify { sinks(config)? } else { self.sinks.clone() },
+            desk,
+            launcher_lock,
+        }))
+    }
+
+    /// Lets what lives on under every configuration go by this one.
+    pub fn enter(&self, changes: &Changes) {
+        self.site.queues.change(self.config.queues.clone());
+        if changes.hub {
+            self.site.hub_trouble.over();
+            self.site.standing.forget();
+        }
+        if self.config.containers.image.is_empty() {
+            self.site.containers.off();
+        }
     }
 
     /// Where the ledger is.
     pub fn ledger_path(&self) -> PathBuf {
-        self.state_dir.join("ledger.sqlite")
+        self.ground.state_dir.join("ledger.sqlite")
     }
 
     /// Where the process keeps its own files.
     pub fn state_dir(&self) -> &Path {
-        &self.state_dir
+        &self.ground.state_dir
     }
 
     /// Where the console listens.
     pub fn places(&self) -> Places {
         let admin = &self.config.admin;
-        Places { socket: self.state_dir.join(&admin.socket), admin: admin.listen, token: admin.token.clone() }
+        let socket = self.state_dir().join(&admin.socket);
+        Places { socket, admin: admin.listen, token: admin.token.clone() }
     }
 
     /// Where the work of the queues is done.
     pub fn yard(&self) -> Arc<Yard> {
-        let (site, output_dir) = (&self.site, self.state_dir.join("queue-output"));
+        let (site, output_dir) = (&self.site, self.state_dir().join("queue-output"));
         Arc::new(Yard::here(site.queues.clone(), site.root.clone(), output_dir, site.io.clone()))
     }
 
@@ -217,72 +217,6 @@ impl House {
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        // A thread that hangs in a system call must not hold up the next house.
-        if let Some(io) = self.io.take() {
-            io.shutdown_background();
-        }
-    }
-}
-
-/// The policies of the tree, level by level from the workers up. Each has a period that is long enough to see
-/// the level below give up as often as it takes (`kernel::escalates_in_time`).
-#[derive(Clone, Copy, Debug)]
-pub struct Levels {
-    /// Of a lane's uploaders.
-    pub pool: Policy,
-    /// Of a lane's stages.
-    pub lane: Policy,
-    /// Of all lanes.
-    pub lanes: Policy,
-    /// Of the ledger and what depends on it.
-    pub offload: Policy,
-    /// Of the whole.
-    pub root: Policy,
-}
-
-impl Levels {
-    /// Workers bear what the operator says; what is above bears two, more seldom.
-    pub fn of(supervision: &config::Supervision) -> Self {
-        let own = supervision.max_restarts;
-        let mut below = Duration::ZERO;
-        let mut level = |strategy, intensity: usize| {
-            let period =
-                supervision.window.max(Self::to_escalate(supervision, intensity, below).mul_f64(1.5));
-            below = Self::to_escalate(supervision, intensity, below);
-            Policy { strategy, intensity, period, on_exhaustion: OnExhaustion::Escalate }
-        };
-        let pool = level(Strategy::OneForOne, own);
-        let lane = level(Strategy::OneForOne, own);
-        let lanes = level(Strategy::OneForOne, 2);
-        let offload = level(Strategy::RestForOne, own);
-        let root = level(Strategy::OneForOne, 2);
-        Levels {
-            pool,
-            lane,
-            lanes,
-            offload,
-            root: Policy { on_exhaustion: OnExhaustion::Rest(REST), ..root },
-        }
-    }
-
-    /// The time in which a supervisor gives up, at the most, whose child gives up in `below` each time it is started.
-    fn to_escalate(supervision: &config::Supervision, intensity: usize, below: Duration) -> Duration {
-        let restarts = u32::try_from(intensity).unwrap_or(u32::MAX);
-        // Pauses have a jitter of a fifth.
-        let pauses: Duration =
-            (1..=restarts.min(64)).map(|nth| backoff(supervision).pause(nth).mul_f64(1.2)).sum();
-        below.saturating_mul(restarts.saturating_add(1)).saturating_add(pauses)
-    }
-}
-
-/// The pauses before restarts, as the operator set them.
-pub fn backoff(supervision: &config::Supervision) -> Backoff {
-    let (first, most) = (supervision.backoff.first, supervision.backoff.most);
-    Backoff { first, most, quiet: supervision.window }
-}
-
 /// The store that the configuration names.
 ///
 /// # Errors
@@ -291,32 +225,42 @@ pub fn store(config: &Config) -> Result<Store, StoreError> {
     Store::open(&Settings::of(&config.store))
 }
 
-/// The threads that transfers run on.
-///
-/// # Errors
-/// When the system gives no threads.
-pub fn runtime() -> std::io::Result<Runtime> {
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(threads).max_blocking_threads(16).thread_name("transfer").enable_all().build()
+fn patterns(config: &Config) -> Result<Vec<Patterns>, HouseError> {
+    Ok(config.lanes.iter().map(|lane| Patterns::new(&lane.directories)).collect::<Result<_, _>>()?)
 }
 
-/// The queues of a drone, which are its own or on a server.
-fn queues(config: &Config, state_dir: &Path, boot: Uuid) -> Result<Arc<Queues>, HouseError> {
-    let holder = Holder { home: format!("drone {}", config.drone.name), boot };
-    let queues =
-        Queues::new(config.drone.queues(), state_dir, config.queues.clone(), &config.drone.name, holder);
-    queues.map(Arc::new).map_err(|error| HouseError::Settings(chain(&error)))
+fn link(config: &Config) -> Result<Option<Arc<Link>>, HouseError> {
+    let requests = config.limits.hub_requests_per_second;
+    Ok(Link::open(&config.hub, requests, &config.drone.name)?.map(Arc::new))
+}
+
+fn sinks(config: &Config) -> Result<Vec<Arc<Sink>>, HouseError> {
+    let sinks = config.notify.iter().map(|notify| Sink::open(notify).map(Arc::new));
+    sinks.collect::<Result<_, _>>().map_err(|error| HouseError::Settings(chain(&error)))
+}
+
+/// The hub's settings, if heartbeats are sent.
+fn beats(config: &Config) -> Option<config::Hub> {
+    let hub = Some(config.hub.clone()).filter(|hub| !hub.url.is_empty());
+    hub.filter(|hub| !hub.heartbeat.is_zero())
+}
+
+fn mail(config: &Config) -> Option<Arc<Outlet>> {
+    (!config.mail.smtp.is_empty()).then(|| Arc::new(Outlet::of_mail()))
+}
+
+fn notify(config: &Config) -> Option<Arc<Outlet>> {
+    (!config.notify.is_empty()).then(|| Arc::new(Outlet::of_notifications()))
 }
 
 /// One dronekeeper alone keeps the containers of a host: it holds the lock of a container that is never made, for life.
-fn launcher(containers: &config::Containers) -> Result<Option<Lock>, HouseError> {
+fn launcher(containers: &config::Containers) -> Result<Option<Arc<Lock>>, HouseError> {
     if containers.image.is_empty() {
         return Ok(None);
     }
     let locks = Locks::new(&containers.lock);
     match locks.take("dronekeeper") {
-        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(Some(lock)) => Ok(Some(Arc::new(lock))),
         Ok(None) => {
             let path = containers.lock.replace("{name}", "dronekeeper");
             Err(HouseError::Held(format!(
@@ -328,41 +272,5 @@ fn launcher(containers: &config::Containers) -> Result<Option<Lock>, HouseError>
             warn!(%error, "`containers.lock` cannot be taken");
             Ok(None)
         }
-    }
-}
-
-/// Locks the state directory itself: a lock file could be unlinked.
-fn lock(dir: &Path) -> Result<rustix::fd::OwnedFd, HouseError> {
-    let failed = |error: std::io::Error| {
-        HouseError::Settings(format!("cannot use state_dir {}: {error}", dir.display()))
-    };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(fd),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(HouseError::Held(format!("another dronekeeper holds the state directory {}", dir.display())))
-        }
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use kernel::escalates_in_time;
-
-    #[test]
-    fn every_level_can_see_the_one_below_give_up() {
-        let supervision = config::Supervision::default();
-        let levels = Levels::of(&supervision);
-        let (mut below, ladder) =
-            (Duration::ZERO, [levels.pool, levels.lane, levels.lanes, levels.offload, levels.root]);
-        for policy in ladder {
-            assert!(escalates_in_time(&policy, below), "{policy:?} never sees {below:?}");
-            below = Levels::to_escalate(&supervision, policy.intensity, below);
-        }
-        assert_eq!((levels.lane.intensity, levels.lane.period), (5, supervision.window));
     }
 }

@@ -1,15 +1,16 @@
 //! The life of a drone's process: start the tree, heed signals, stop in order, end with a status.
 
 use crate::drone;
+use crate::house::changes::Changes;
 use crate::house::{House, HouseError};
 use crate::logging;
 use crate::notify::notify;
-use crate::reload::Reloader;
+use crate::reload::{Next, Reloader};
 use crate::status::Status;
 use actors::progress::{Silent, Watch};
 use actors::shown::chain;
 use actors::store::StoreError;
-use config::Loaded;
+use config::{Config, Loaded};
 use kernel::{ChildSpec, Ended, Tree};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,36 +23,41 @@ const MOST_ABANDONED: usize = 8;
 /// The locks of the house before are gone within so long.
 const HANDOVER: Duration = Duration::from_secs(10);
 
+/// The store has so long to answer before the drone begins without.
+const AT_START: Duration = Duration::from_secs(20);
+
+/// The same while it runs: signals wait as long.
+const WHILE_RUNNING: Duration = Duration::from_secs(5);
+
 /// After the deadline of a stop, the process has so long to end.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Runs a drone until it is told to stop; with each new configuration in a new house.
+/// Runs a drone until it is told to stop; in a new house, each time that it becomes another drone.
 pub fn run(loaded: Loaded) -> Status {
     let reloader = Arc::new(Reloader::new(&loaded));
     let (mut current, mut before) = (loaded, None::<Loaded>);
     loop {
-        let house = match open(&current, before.is_some()) {
-            Ok(house) => house,
-            Err(error) => {
-                let Some(old) = before.take() else { return refused(&error) };
-                error!(error = %chain(&error), "the new configuration cannot be used; the one before is in force again");
-                reloader.refused(chain(&error));
-                current = old;
-                match open(&current, true) {
-                    Ok(house) => house,
-                    Err(error) => return refused(&error),
-                }
+        let end = match open(&current, before.is_some()) {
+            Ok(house) => {
+                reloader.applied(&current);
+                logging::apply(&current.config.log);
+                let _ = house.desk.reload.set(reloader.clone());
+                let queues = house.site.queues.clone();
+                let end = actix_rt::System::new().block_on(live(house, &mut current, &reloader));
+                queues.release();
+                end
             }
+            Err(error) => End::Unusable(refused(&error), chain(&error)),
         };
-        reloader.applied(&current.text);
-        logging::apply(&current.config.log);
-        let _ = house.desk.reload.set(reloader.clone());
-        let end = actix_rt::System::new().block_on(live(&house, &reloader));
-        house.site.queues.release();
-        drop(house);
         match end {
             End::Stop(status) => return status,
-            End::Reload(next) => before = Some(std::mem::replace(&mut current, *next)),
+            End::Reload(next) => before = Some(std::mem::replace(&mut current, next.loaded)),
+            End::Unusable(status, why) => {
+                let Some(old) = before.take() else { return status };
+                error!("the new configuration cannot be used; the one before is in force again");
+                reloader.refused(why);
+                current = old;
+            }
         }
     }
 }
@@ -76,7 +82,9 @@ pub enum End {
     /// The process ends with it.
     Stop(Status),
     /// Another configuration is to come into force.
-    Reload(Box<Loaded>),
+    Reload(Box<Next>),
+    /// This configuration cannot work here, and why.
+    Unusable(Status, String),
 }
 
 /// Says why a drone cannot begin.
@@ -92,12 +100,12 @@ pub fn refused(error: &HouseError) -> Status {
     }
 }
 
-async fn live(house: &Arc<House>, reloader: &Arc<Reloader>) -> End {
-    let Some(signals) = Signals::listen() else { return End::Stop(Status::GaveUp) };
-    if let Err(status) = first_look(house).await {
-        return End::Stop(status);
+async fn live(mut house: Arc<House>, current: &mut Loaded, reloader: &Arc<Reloader>) -> End {
+    let Some(mut signals) = Signals::listen() else { return End::Stop(Status::GaveUp) };
+    if let Err(why) = first_look(&house, AT_START).await {
+        return End::Unusable(Status::Config, why);
     }
-    let tree = match Tree::start(&drone::tree(house), MOST_ABANDONED) {
+    let tree = match Tree::start(&drone::tree(&house), MOST_ABANDONED) {
         Ok(tree) => tree,
         Err(exit) => {
             error!(exit = %exit, "cannot start");
@@ -106,8 +114,45 @@ async fn live(house: &Arc<House>, reloader: &Arc<Reloader>) -> End {
     };
     let _ = house.desk.census.set(tree.census().clone());
     info!(drone = %house.site.drone, store = house.site.store.name(), results = %house.site.root.path().display(), "drone runs");
-    let told = Told { asked: async || say(house).await, reloader: Some(reloader.clone()) };
-    until_told(tree, signals, house.config.shutdown.deadline, told).await
+    loop {
+        let told = Told { asked: async || say(&house).await, reloader: Some(reloader) };
+        let end = until_told(&tree, &mut signals, &told).await;
+        let deadline = house.config.shutdown.deadline;
+        let End::Reload(next) = end else { return stop(tree, signals, deadline, end).await };
+        let Some(changes) = Changes::between(&current.config, &next.loaded.config, next.files) else {
+            return stop(tree, signals, deadline, End::Reload(next)).await;
+        };
+        notify("RELOADING=1");
+        match renew(&house, &next.loaded.config, &changes).await {
+            Ok((renewed, begun)) => {
+                house = renewed;
+                *current = next.loaded;
+                reloader.applied(current);
+                logging::apply(&current.config.log);
+                info!(begun_anew = begun.join(", "), "the new configuration is in force");
+            }
+            Err(why) => {
+                error!(error = %why, "the new configuration cannot be used; the one before stays in force");
+                reloader.refused(why);
+            }
+        }
+    }
+}
+
+/// Lets another configuration of the same drone come into force, while what it does not touch goes on. Says who
+/// begins anew; a configuration that cannot work stops nobody.
+async fn renew(
+    house: &House,
+    config: &Config,
+    changes: &Changes,
+) -> Result<(Arc<House>, Vec<String>), String> {
+    let renewed = house.renewed(config, changes).map_err(|error| chain(&error))?;
+    if changes.site {
+        first_look(&renewed, WHILE_RUNNING).await?;
+    }
+    renewed.enter(changes);
+    let begun = drone::renew(&renewed, changes.kept()).await;
+    Ok((renewed, begun))
 }
 
 /// What the process is told from outside.
@@ -136,66 +181,62 @@ impl Signals {
 }
 
 /// What is done when the process is told something.
-pub struct Told<A> {
+struct Told<'a, A> {
     /// SIGUSR1.
-    pub asked: A,
+    asked: A,
     /// SIGHUP, and a file that was saved; without, there is nothing to reload.
-    pub reloader: Option<Arc<Reloader>>,
+    reloader: Option<&'a Reloader>,
 }
 
 /// The next configuration; never, without a reloader.
-async fn next(reloader: Option<&Arc<Reloader>>) -> Loaded {
+async fn next(reloader: Option<&Reloader>) -> Next {
     match reloader {
         Some(reloader) => reloader.next().await,
         None => std::future::pending().await,
     }
 }
 
-/// Lets a tree run until a signal, a new configuration, or its own end, and stops it in order.
-pub async fn until_told<A: AsyncFn()>(
-    tree: Tree,
-    mut signals: Signals,
-    deadline: Duration,
-    told: Told<A>,
-) -> End {
+/// Lets a tree run until a signal, a new configuration, or its own end.
+async fn until_told<A: AsyncFn()>(tree: &Tree, signals: &mut Signals, told: &Told<'_, A>) -> End {
     let Told { asked, reloader } = told;
     let mut look = tokio::time::interval(Duration::from_secs(1));
     notify("READY=1");
     let mut watchdog = tokio::time::interval(Duration::from_secs(5));
     let ended = tree.ended();
     tokio::pin!(ended);
-    let end = loop {
+    loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break End::Stop(Status::Ok),
-            _ = signals.interrupt.recv() => break End::Stop(Status::Ok),
+            _ = signals.terminate.recv() => return End::Stop(Status::Ok),
+            _ = signals.interrupt.recv() => return End::Stop(Status::Ok),
             _ = signals.ask.recv() => asked().await,
-            _ = signals.reload.recv() => match &reloader {
+            _ = signals.reload.recv() => match reloader {
                 Some(reloader) => drop(reloader.look()),
                 None => warn!("this process does not reload its configuration: restart it"),
             },
-            _ = look.tick() => if let Some(reloader) = &reloader { reloader.poll() },
-            loaded = next(reloader.as_ref()) => break End::Reload(Box::new(loaded)),
+            _ = look.tick() => if let Some(reloader) = reloader { reloader.poll() },
+            loaded = next(*reloader) => return End::Reload(Box::new(loaded)),
             _ = watchdog.tick() => notify("WATCHDOG=1"),
             how = &mut ended => {
                 match how {
                     Ended::Root(exit) => error!(exit = %exit, "the root supervisor gave up"),
                     Ended::TooManyAbandoned(threads) => error!(threads, "too many threads hang"),
                 }
-                break End::Stop(Status::GaveUp);
+                return End::Stop(Status::GaveUp);
             }
         }
-    };
-    match end {
-        End::Stop(_) => {
-            // What runs may take as long as the deadline; systemd is not to kill it before that.
-            let wait = deadline.saturating_add(GRACE).as_micros();
-            notify(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={wait}"));
-            info!(?deadline, "stopping; what is not finished is left for the next start");
-        }
-        End::Reload(_) => {
-            notify("RELOADING=1");
-            info!("a new configuration comes into force");
-        }
+    }
+}
+
+/// Stops a tree in order; a second signal is the fast path, and the end of the process.
+async fn stop(tree: Tree, mut signals: Signals, deadline: Duration, end: End) -> End {
+    if let End::Reload(_) = end {
+        notify("RELOADING=1");
+        info!("the drone becomes another: its tree begins anew");
+    } else {
+        // What runs may take as long as the deadline; systemd is not to kill it before that.
+        let wait = deadline.saturating_add(GRACE).as_micros();
+        notify(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={wait}"));
+        info!(?deadline, "stopping; what is not finished is left for the next start");
     }
     tokio::select! {
         stopped = tree.stop(deadline) => match stopped {
@@ -219,7 +260,7 @@ pub async fn serve(
     deadline: Duration,
     asked: impl AsyncFn(),
 ) -> Status {
-    let Some(signals) = Signals::listen() else { return Status::GaveUp };
+    let Some(mut signals) = Signals::listen() else { return Status::GaveUp };
     let tree = match Tree::start(tree, most_abandoned) {
         Ok(tree) => tree,
         Err(exit) => {
@@ -227,24 +268,26 @@ pub async fn serve(
             return Status::GaveUp;
         }
     };
-    match until_told(tree, signals, deadline, Told { asked, reloader: None }).await {
-        End::Stop(status) => status,
+    let end = until_told(&tree, &mut signals, &Told { asked, reloader: None }).await;
+    match stop(tree, signals, deadline, end).await {
+        End::Stop(status) | End::Unusable(status, _) => status,
         // Nobody can ask for it.
         End::Reload(_) => Status::Ok,
     }
 }
 
 /// Asks the store what it can do. A store that is down may come back; one that cannot exist does not.
-async fn first_look(house: &House) -> Result<(), Status> {
+async fn first_look(house: &House, patience: Duration) -> Result<(), String> {
     let (store, prefix) = (house.site.store.clone(), house.site.prefix.clone());
     let look = house.site.spawn(async move { store.probe(&prefix).await });
-    match tokio::time::timeout(Duration::from_secs(20), look).await {
+    match tokio::time::timeout(patience, look).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(
             error @ (StoreError::Settings { .. } | StoreError::NotFound { .. } | StoreError::Key { .. }),
         )) => {
-            error!(error = %chain(&error), "the store cannot be used: check [store] in the configuration");
-            Err(Status::Config)
+            let error = chain(&error);
+            error!(error, "the store cannot be used: check [store] in the configuration");
+            Err(error)
         }
         Ok(Err(error)) => {
             house.site.trouble.begin(error.class(), &chain(&error), None);

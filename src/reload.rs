@@ -2,8 +2,8 @@
 //! a file of secrets that it names.
 //!
 //! A new configuration is judged whole before anything changes; a broken one changes nothing, and is shown until it is
-//! mended. A good one is applied by stopping the tree in order and starting the one that it describes: uploads go on at
-//! the part, queues and containers where they were. What cannot be opened with it leaves the one before in force.
+//! mended. For a good one, the actors whose settings it changes begin anew, and all others go on with what they have in
+//! hand (house/changes.rs). What cannot be opened with it leaves the one before in force.
 
 use crate::logging;
 use actors::console::desk::Reload;
@@ -44,8 +44,20 @@ struct State {
     changed: Option<(Vec<Option<Stamp>>, Instant)>,
     /// Why the file on disk is not the one in force.
     broken: Option<String>,
+    /// A file of secrets was saved since one came into force.
+    saved: bool,
     /// What comes into force next.
-    next: Option<Loaded>,
+    next: Option<Next>,
+}
+
+/// A configuration that is to come into force.
+#[derive(Debug)]
+pub struct Next {
+    /// What it is.
+    pub loaded: Loaded,
+    /// The files that it names are to be read again, though their names are the same: one was saved, or nothing else
+    /// is different and somebody asks all the same.
+    pub files: bool,
 }
 
 /// Tells one state of a file from another.
@@ -79,6 +91,7 @@ impl Reloader {
             watched,
             changed: None,
             broken: None,
+            saved: false,
             next: None,
         };
         Reloader { file: loaded.file.clone(), state: Mutex::new(state), wanted: Notify::new() }
@@ -96,6 +109,7 @@ impl Reloader {
         let before = self.stamps();
         let loaded = config::load(Some(file), config::environment());
         let mut state = self.state();
+        state.saved |= before.iter().skip(1).ne(state.seen.iter().skip(1));
         (state.seen, state.changed) = (before, None);
         if let Ok(loaded) = &loaded {
             let now = watched(Some(file), &loaded.text);
@@ -112,12 +126,16 @@ impl Reloader {
                 for difference in &differences {
                     info!(difference, "the configuration changes");
                 }
-                if !differences.is_empty() && differences.iter().all(|difference| is_logging(difference)) {
+                if !state.saved
+                    && !differences.is_empty()
+                    && differences.iter().all(|difference| is_logging(difference))
+                {
                     logging::apply(&loaded.config.log);
                     (state.text, state.since) = (loaded.text, SystemTime::now());
                     return Ok(differences);
                 }
-                state.next = Some(loaded);
+                let files = state.saved || differences.is_empty();
+                state.next = Some(Next { loaded, files });
                 self.wanted.notify_one();
                 Ok(differences)
             }
@@ -152,7 +170,7 @@ impl Reloader {
     }
 
     /// Waits for a configuration that is to come into force.
-    pub async fn next(&self) -> Loaded {
+    pub async fn next(&self) -> Next {
         loop {
             if self.state().next.is_some() {
                 tokio::time::sleep(ANSWER).await;
@@ -165,9 +183,9 @@ impl Reloader {
     }
 
     /// It came into force.
-    pub fn applied(&self, text: &str) {
+    pub fn applied(&self, loaded: &Loaded) {
         let mut state = self.state();
-        (state.text, state.since) = (text.to_owned(), SystemTime::now());
+        (state.text, state.since, state.saved) = (loaded.text.clone(), SystemTime::now(), false);
     }
 
     /// It could not be opened.

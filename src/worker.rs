@@ -7,7 +7,8 @@
 //!
 //! It may be killed at any moment: what it had goes to another when its leases are over.
 
-use crate::house::backoff;
+use crate::house::ground::runtime;
+use crate::house::levels::backoff;
 use crate::life::serve;
 use crate::say;
 use crate::status::Status;
@@ -47,7 +48,7 @@ pub fn run(
         queue.heavy_workers = heavy_workers.unwrap_or(queue.heavy_workers);
         queues.push(queue);
     }
-    let io = match crate::house::runtime() {
+    let io = match runtime() {
         Ok(io) => io,
         Err(error) => {
             say::error(format_args!("cannot start threads: {error}"));

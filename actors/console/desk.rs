@@ -38,7 +38,7 @@ pub trait Reload: Send + Sync {
     fn in_force(&self) -> Option<ConfigStatus>;
 }
 
-/// What a desk works with. One per process.
+/// What a desk works with. Another with each change of what it tells of.
 pub struct Desk {
     /// The drone's site.
     pub site: Arc<Site>,
@@ -51,7 +51,7 @@ pub struct Desk {
     /// Who reads the configuration again, in a drone that runs.
     pub reload: OnceLock<Arc<dyn Reload>>,
     /// The last day, minute by minute.
-    pub chronicle: Chronicle,
+    pub chronicle: Arc<Chronicle>,
     /// The hub's settings, if heartbeats are sent.
     pub hub: Option<config::Hub>,
     /// How the sending of mail goes, if mail is sent.
@@ -165,7 +165,7 @@ impl Desk {
                 .map(|lane| {
                     let count = |state: &str| {
                         jobs.iter()
-                            .filter(|row| row.lane == lane.settings.name && row.state.name() == state)
+                            .filter(|row| row.lane == lane.settings.name && row.standing() == state)
                             .count()
                     };
                     let held = pauses
@@ -332,7 +332,7 @@ impl Desk {
     pub async fn jobs(&self, state: Option<&str>, lane: Option<&str>) -> Result<Vec<JobStatus>, LedgerError> {
         let rows = self.site.ledger(ListJobs).await?;
         let wanted = |row: &JobRow| {
-            state.is_none_or(|state| row.state.name() == state) && lane.is_none_or(|lane| row.lane == lane)
+            state.is_none_or(|state| row.standing() == state) && lane.is_none_or(|lane| row.lane == lane)
         };
         let mut jobs: Vec<JobStatus> = rows.into_iter().filter(wanted).map(|row| self.job(row)).collect();
         let asked = self.site.inquiries.asked().into_iter().map(unanswered);
@@ -445,11 +445,12 @@ impl Desk {
                 (format!("deleted here at {}", rfc3339(*at)), Some(prefix.clone()))
             }
         };
+        let state = row.standing().into();
         JobStatus {
             job: row.job.to_string(),
             job_hex: hex(row.job.as_bytes()),
             lane: row.lane,
-            state: row.state.name().into(),
+            state,
             attempts: row.attempts,
             last_error: row.last_error.map(|error| Shown::text(&error).to_string()),
             next: Shown::text(&next).to_string(),
@@ -460,7 +461,7 @@ impl Desk {
 
 /// How many jobs are in that state, and the first of them with its error.
 fn oldest(jobs: &[JobRow], state: &str) -> Option<String> {
-    let rows = || jobs.iter().filter(|row| row.state.name() == state);
+    let rows = || jobs.iter().filter(|row| row.standing() == state);
     let first = rows().min_by_key(|row| row.first_seen)?;
     let why = match (&first.state, &first.last_error) {
         (JobState::Quarantined { reason }, _) => reason,

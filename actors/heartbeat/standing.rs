@@ -37,6 +37,11 @@ impl Standing {
         state.trouble = Some((since, error.to_owned()));
     }
 
+    /// Another hub is told from now on: nothing is known of it.
+    pub fn forget(&self) {
+        *self.state() = State::default();
+    }
+
     /// When the last beat was answered, and the error of the last one that was not.
     pub fn now(&self) -> (Option<SystemTime>, Option<String>) {
         let state = self.state();

@@ -150,6 +150,12 @@ impl Standing {
         self.inner().engine = Some(engine.to_owned());
     }
 
+    /// Containers are no longer kept; what people drained is remembered.
+    pub fn off(&self) {
+        let mut inner = self.inner();
+        *inner = Inner { drained: std::mem::take(&mut inner.drained), ..Inner::default() };
+    }
+
     /// The engine answered.
     pub fn works(&self) {
         let mut inner = self.inner();

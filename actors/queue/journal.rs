@@ -13,6 +13,7 @@ use crate::lab::{Incarnation, RelPath};
 use crate::shown::chain;
 use config::{On, Queue};
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -75,7 +76,7 @@ pub struct Intake<'a> {
 /// All queues of a drone. Every use may block, on the disk or on a server.
 pub struct Queues {
     base: Base,
-    settings: Vec<Queue>,
+    settings: RwLock<Vec<Arc<Queue>>>,
     drone: String,
     holder: Holder,
 }
@@ -99,7 +100,19 @@ impl Queues {
         holder: Holder,
     ) -> Result<Self, BaseError> {
         let base = Base::new(database, dir, None, PURPOSE)?;
-        Ok(Queues { base, settings, drone: drone.to_owned(), holder })
+        let queues = Queues { base, settings: RwLock::default(), drone: drone.to_owned(), holder };
+        queues.change(settings);
+        Ok(queues)
+    }
+
+    /// From now on these are the queues; what lies in others stays there.
+    pub fn change(&self, settings: Vec<Queue>) {
+        let settings = settings.into_iter().map(Arc::new).collect();
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    fn settings(&self) -> Vec<Arc<Queue>> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Are they on a server, where other hosts work on them too?
@@ -119,11 +132,12 @@ impl Queues {
         asked.unwrap_or_else(|_| Err(BaseError::Settings("the journal's thread died".into())))
     }
 
-    fn of<'a>(&'a self, on: On, lane: &'a str) -> impl Iterator<Item = &'a Queue> + Clone {
-        let takes = move |queue: &&Queue| {
+    fn of(&self, on: On, lane: &str) -> Vec<Arc<Queue>> {
+        let mut queues = self.settings();
+        queues.retain(|queue| {
             queue.on == on && (queue.lanes.is_empty() || queue.lanes.iter().any(|name| name == lane))
-        };
-        self.settings.iter().filter(takes)
+        });
+        queues
     }
 
     /// Takes jobs into the queues that they go into, unless they are there, in one transaction; says how each stands.
@@ -131,15 +145,17 @@ impl Queues {
     /// # Errors
     /// The journal's; nothing was taken in.
     pub fn admit(&self, on: On, jobs: &[Intake<'_>]) -> Result<Vec<Standing>, BaseError> {
-        if jobs.iter().all(|job| self.of(on, job.lane).next().is_none()) {
+        let queues: Vec<Vec<Arc<Queue>>> = jobs.iter().map(|job| self.of(on, job.lane)).collect();
+        if queues.iter().all(Vec::is_empty) {
             return Ok(vec![Standing::Done; jobs.len()]);
         }
         self.with(|tx| {
             let now = tx.now()?;
             jobs.iter()
-                .map(|job| {
+                .zip(&queues)
+                .map(|(job, queues)| {
                     let mut standing = Standing::Done;
-                    for queue in self.of(on, job.lane) {
+                    for queue in queues {
                         standing = standing.and(self.take_in(tx, queue, job, now)?);
                     }
                     Ok(standing)
@@ -189,7 +205,7 @@ impl Queues {
         job: &RelPath,
         incarnation: &Incarnation,
     ) -> Result<bool, BaseError> {
-        let first: Vec<&Queue> = [On::Completed, On::Offloaded]
+        let first: Vec<Arc<Queue>> = [On::Completed, On::Offloaded]
             .into_iter()
             .flat_map(|on| self.of(on, lane))
             .filter(|queue| queue.must_precede_prune)
@@ -304,7 +320,7 @@ impl Queues {
 
     /// Gives back all that this process holds, and says what: it ends, and what it started ends with it.
     pub fn release(&self) {
-        if self.settings.is_empty() {
+        if self.settings().is_empty() {
             return;
         }
         let released = self.with(|tx| {
@@ -344,7 +360,7 @@ impl Queues {
     /// # Errors
     /// The journal's.
     pub fn list(&self, state: Option<&str>, job: Option<&RelPath>) -> Result<Vec<ItemView>, BaseError> {
-        if self.settings.is_empty() {
+        if self.settings().is_empty() {
             return Ok(Vec::new());
         }
         let job = job.map(spelled);
@@ -463,8 +479,8 @@ mod tests {
     }
 
     fn lease(queues: &Queues, name: &str) -> Vec<Item> {
-        let settings = queues.settings.iter().find(|queue| queue.name == name).unwrap();
-        queues.lease(settings, Class::Light, 1).unwrap()
+        let settings = queues.settings().into_iter().find(|queue| queue.name == name).unwrap();
+        queues.lease(&settings, Class::Light, 1).unwrap()
     }
 
     #[test]
@@ -499,8 +515,8 @@ mod tests {
         assert_eq!((&again.key, again.attempts), (&item.key, 0));
         first.settle(&item, &Outcome::Done).unwrap();
         assert_eq!(second.list(Some("running"), None).unwrap().len(), 1);
-        assert_eq!(first.renew(&first.settings[0]).unwrap(), [], "it believes that it has what it lost");
-        assert_eq!(second.renew(&second.settings[0]).unwrap().len(), 1);
+        assert_eq!(first.renew(&first.settings()[0]).unwrap(), [], "it believes that it has what it lost");
+        assert_eq!(second.renew(&second.settings()[0]).unwrap().len(), 1);
         second.settle(&again, &Outcome::Dead("broken".into())).unwrap();
         assert_eq!(admit(&second, On::Completed, "jobs", &job), Standing::Dead);
         assert!(!second.allow_prune("jobs", &job.0, &job.1).unwrap());
@@ -552,16 +568,16 @@ mod tests {
     #[test]
     fn classes_do_not_mix_and_what_shows_to_be_heavy_stays_so() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut queues, first) = (queues(dir.path(), 1), job("1-a"));
-        queues.settings[0].heavy_workers = 1;
-        queues.settings[0].heavy_above = config::ByteCount(HEAVY);
+        let (queues, first) = (queues(dir.path(), 1), job("1-a"));
+        let heavy_above = config::ByteCount(HEAVY);
+        queues.change(vec![Queue { heavy_workers: 1, heavy_above, ..queue("parse", On::Completed) }]);
         let (large, incarnation) = job("2-b");
         let heavy = Intake { lane: "jobs", job: &large, incarnation: &incarnation, bytes: HEAVY };
         queues.admit(On::Completed, &[heavy]).unwrap();
         admit(&queues, On::Completed, "jobs", &first);
         let light = lease(&queues, "parse").remove(0);
         assert_eq!(light.job, first.0);
-        let of = |class| queues.lease(&queues.settings[0], class, 5).unwrap();
+        let of = |class| queues.lease(&queues.settings()[0], class, 5).unwrap();
         assert_eq!(of(Class::Heavy).len(), 1);
         queues.reclassify(&light).unwrap();
         queues.settle(&light, &Outcome::Back).unwrap();

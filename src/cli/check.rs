@@ -43,7 +43,7 @@ pub fn check(config: &Config, file: Option<&Path>, connect: bool) -> Status {
 
 fn ask(config: &Config) -> Result<String, String> {
     let store = house::store(config).map_err(|error| chain(&error))?;
-    let io = house::runtime().map_err(|error| chain(&error))?;
+    let io = house::ground::runtime().map_err(|error| chain(&error))?;
     let prefix = config.store.prefix.trim_matches('/').to_owned();
     let probe = async { tokio::time::timeout(Duration::from_secs(60), store.probe(&prefix)).await };
     match io.block_on(probe) {
@@ -60,7 +60,7 @@ fn ask(config: &Config) -> Result<String, String> {
 fn hub(config: &Config) -> Result<String, String> {
     let link = Link::open(&config.hub, config.limits.hub_requests_per_second, &config.drone.name);
     let link = link.map_err(|error| chain(&error))?.ok_or("no address")?;
-    let io = house::runtime().map_err(|error| chain(&error))?;
+    let io = house::ground::runtime().map_err(|error| chain(&error))?;
     let nothing = serde_json::json!({ "id__in": [0] });
     let asked = link.call::<Vec<serde_json::Value>>("get_jobs", &nothing, Duration::from_secs(30));
     match io.block_on(asked) {
@@ -71,7 +71,7 @@ fn hub(config: &Config) -> Result<String, String> {
 
 /// Goes as far with the mail server as a mail would, and sends none.
 fn greet(config: &Config) -> Result<String, String> {
-    let io = house::runtime().map_err(|error| chain(&error))?;
+    let io = house::ground::runtime().map_err(|error| chain(&error))?;
     match io.block_on(post::probe(&config.mail, &config.drone.name)) {
         Ok(server) => Ok(format!("{server}: answers; on-call is {}", config.mail.to.join(", "))),
         Err(error) => Err(post::told(&error)),
@@ -81,7 +81,7 @@ fn greet(config: &Config) -> Result<String, String> {
 /// Asks the engine for the containers of this drone, and for their image.
 fn engine(config: &Config) -> Result<String, String> {
     let (engine, settings) = (Engine::new(&config.containers, &config.drone.name), &config.containers);
-    let io = house::runtime().map_err(|error| chain(&error))?;
+    let io = house::ground::runtime().map_err(|error| chain(&error))?;
     let asked = io.block_on(async {
         Ok::<_, EngineError>((engine.look().await?, engine.image_id(&settings.image).await?))
     });

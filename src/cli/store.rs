@@ -77,7 +77,7 @@ fn prefix_of(config: &Config, dir: &Path) -> String {
 
 fn with_store(config: &Config, work: impl AsyncFnOnce(&Store, &str) -> Result<Status, AuditError>) -> Status {
     let ready = house::store(config).map_err(|error| chain(&error));
-    let ready = ready.and_then(|store| Ok((store, house::runtime().map_err(|error| chain(&error))?)));
+    let ready = ready.and_then(|store| Ok((store, house::ground::runtime().map_err(|error| chain(&error))?)));
     let (store, io) = match ready {
         Ok(ready) => ready,
         Err(why) => {

@@ -1,6 +1,7 @@
 //! A hub and its drones: jobs are fetched, run, reported and offloaded, whatever is killed, moved or truncated.
 
 use crate::bench::Bench;
+use crate::reload::IN_FORCE;
 use serde_json::{Value, json};
 use stage::{Flavour, Server};
 use std::collections::BTreeSet;
@@ -385,7 +386,7 @@ fn whatever_is_killed_moved_or_truncated_every_job_ends_once_and_every_result_is
         // The file is saved; the process reads it again, and its next beat goes there.
         let drone = drone_at(drone, &hub, name);
         drone.write_config();
-        drone.wait("the new address is in force", || drone.said("drone runs") >= 2);
+        drone.wait("the new address is in force", || drone.said(IN_FORCE) >= 1);
         moved.push(drone);
     }
     let _runners: Vec<Runner> = moved.iter().map(Runner::of).collect();

@@ -4,6 +4,10 @@ use crate::bench::{Bench, hashes};
 use rustix::process::Signal;
 use stage::{Fault, Flavour, Server, What};
 use std::fs;
+use std::time::Duration;
+
+/// What the log says when a new configuration has come into force.
+pub const IN_FORCE: &str = "the new configuration is in force";
 
 /// Writes the bench's configuration with some text replaced by another.
 fn save(bench: &Bench, from: &str, to: &str) {
@@ -45,14 +49,14 @@ fn a_new_configuration_comes_into_force_by_command_by_signal_and_when_it_is_save
     );
     let (done, verdict) = tell(&bench, &["reload"]);
     assert!(done && verdict.contains("store.url: ") && verdict.contains("elsewhere"), "{verdict}");
-    bench.wait("it runs again", || bench.said("drone runs") == 2);
+    bench.wait("it is in force", || bench.said(IN_FORCE) == 1);
     bench.finish("201-b");
     bench.wait_until_gone("201-b");
     assert!(other.join("201-b/.dronekeeper/manifest.json").exists());
     // By signal.
     save(&bench, "workers = 1", "workers = 3");
     bench.signal(Signal::HUP);
-    bench.wait("it runs again", || bench.said("drone runs") == 3);
+    bench.wait("it is in force", || bench.said(IN_FORCE) == 2);
     assert!(bench.said("lane.0.workers: 1 -> 3") >= 1, "the difference is not in the log");
     bench.signal(Signal::USR1);
     bench.wait_until_said("status healthy=");
@@ -61,11 +65,14 @@ fn a_new_configuration_comes_into_force_by_command_by_signal_and_when_it_is_save
     let text = fs::read_to_string(&file).unwrap();
     let lane = "[[lane]]\nname = \"more\"\nsettle = \"150ms\"\ndirectories = [\"more-*\"]\n";
     fs::write(&file, format!("{text}\n{lane}")).unwrap();
-    bench.wait("it runs again", || bench.said("drone runs") == 4);
+    bench.wait("it is in force", || bench.said(IN_FORCE) == 3);
+    assert_eq!(bench.said("begun_anew=\"console, disk, janitor, jobs\""), 2, "{}", bench.log());
+    assert_eq!(bench.said("begun_anew=\"console, disk, janitor, more\""), 1, "{}", bench.log());
     bench.job("more-1");
     bench.finish("more-1");
     bench.wait_until_gone("more-1");
     assert!(bench.runs(), "it is another process");
+    assert_eq!(bench.said("drone runs"), 1, "the whole tree began anew");
     assert_eq!(bench.stop(), Some(0));
 }
 
@@ -86,7 +93,9 @@ fn a_broken_file_changes_nothing_and_is_shown_until_it_is_mended() {
         String::from_utf8(client.arg("http://drone/api/v1/status").output().unwrap().stdout).unwrap()
     };
     bench.wait("it is shown", || status().contains("the file on disk is not the one in force"));
-    // One that is valid, and cannot be opened: the one before stays in force.
+    // Ones that are valid, and cannot be opened: the one before stays in force.
+    fs::write(bench.path("dronekeeper.toml"), good.replace("/offloaded\"", "/dronekeeper.toml/x\"")).unwrap();
+    bench.wait_until_said("the one before stays in force");
     fs::write(bench.path("dronekeeper.toml"), good.replace("/results\"", "/nowhere\"")).unwrap();
     bench.wait_until_said("the one before is in force again");
     bench.finished(&["102-b"]);
@@ -100,8 +109,7 @@ fn a_broken_file_changes_nothing_and_is_shown_until_it_is_mended() {
 #[test]
 fn an_upload_goes_on_through_reloads() {
     let server = Server::start(Flavour::S3);
-    let slow =
-        server.misbehave(Fault::new("PUT", "partNumber", What::Delay(std::time::Duration::from_millis(150))));
+    let slow = server.misbehave(Fault::new("PUT", "partNumber", What::Delay(Duration::from_millis(150))));
     let mut bench = Bench::on(&server);
     let dir = bench.job("101-a");
     fs::write(dir.join("large"), vec![7; 120 << 20]).unwrap();
@@ -111,11 +119,55 @@ fn an_upload_goes_on_through_reloads() {
     for round in 1..=3 {
         bench.wait("some parts are sent", || slow.fired() >= round * 3);
         bench.signal(Signal::HUP);
-        bench.wait("it runs again", || bench.said("drone runs") as u64 == round + 1);
+        bench.wait("it is in force", || bench.said(IN_FORCE) as u64 == round);
     }
     slow.over();
     bench.wait_until_gone("101-a");
     assert_eq!(bench.restored("101-a"), files);
+}
+
+#[test]
+fn who_has_no_new_settings_goes_on_undisturbed() {
+    let server = Server::start(Flavour::S3);
+    let slow = server.misbehave(Fault::new("PUT", "201-a/large", What::Delay(Duration::from_secs(3))));
+    let mut bench = Bench::on(&server).lane("directories = [\"[12]*-*\"]\nworkers = 1");
+    let ran = bench.path("ran");
+    let command = format!("echo begun >> {0}; sleep 3; echo done >> {0}", ran.display());
+    // Both take longer than a stop would give them.
+    bench = bench.extra(&format!(
+        "[[lane]]\nname = \"more\"\nsettle = \"150ms\"\ndirectories = [\"more-*\"]\nworkers = 1\n\
+         [[queue]]\nname = \"long\"\nlanes = [\"more\"]\ncommand = [\"sh\", \"-c\", {command:?}]\n\
+         [[queue]]\nname = \"short\"\nlanes = [\"jobs\"]\ncommand = [\"true\"]\n\
+         [shutdown]\ndeadline = \"500ms\"\n[disk]\nhigh = \"100%\"\nlow = \"0%\"\n"
+    ));
+    fs::write(bench.job("201-a").join("large"), vec![7; 1 << 20]).unwrap();
+    bench.job("more-1");
+    bench.start();
+    bench.finish("201-a");
+    bench.finish("more-1");
+    bench.wait("both are at work", || slow.fired() == 1 && ran.exists());
+    let edits = [
+        ("pressure_workers = ", "[disk]\n", "[disk]\npressure_workers = 9\n"),
+        (
+            "mail.smtp",
+            "[disk]\n",
+            "[mail]\nsmtp = \"smtp://127.0.0.1:1\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n[disk]\n",
+        ),
+        ("queue.1.attempts", "lanes = [\"jobs\"]", "lanes = [\"jobs\"]\nattempts = 2"),
+        ("lane.1.workers", "[\"more-*\"]\nworkers = 1", "[\"more-*\"]\nworkers = 2"),
+        ("shutdown.deadline", "500ms", "400ms"),
+    ];
+    for (number, (what, from, to)) in edits.into_iter().enumerate() {
+        save(&bench, from, to);
+        assert!(reload(&bench).0, "{what}");
+        bench.wait(what, || bench.said(IN_FORCE) == number + 1);
+    }
+    assert_eq!(fs::read_to_string(&ran).unwrap(), "begun\n", "it ended before everything was changed");
+    bench.wait_until_gone("more-1");
+    bench.wait_until_gone("201-a");
+    assert_eq!(fs::read_to_string(&ran).unwrap(), "begun\ndone\n");
+    assert_eq!(slow.fired(), 1, "the upload was begun anew");
+    assert_eq!(bench.said("drone runs"), 1);
 }
 
 #[test]
@@ -150,7 +202,7 @@ fn the_journal_gets_what_is_said_with_its_fields() {
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(78) && why.contains("without systemd"), "{why}");
     let journal = std::os::unix::net::UnixDatagram::bind(&place).unwrap();
-    journal.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    journal.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     bench.finished(&["101-a"]);
     bench.start_with(&[("DRONEKEEPER_JOURNAL", place.to_str().unwrap())]);
     let mut entry = vec![0; 64 << 10];
@@ -213,7 +265,7 @@ fn random_reloads_half_of_them_broken_lose_no_upload() {
             true => good += 1,
             false => broken += 1,
         }
-        std::thread::sleep(std::time::Duration::from_millis(roll(300)));
+        std::thread::sleep(Duration::from_millis(roll(300)));
         assert!(bench.runs(), "the process ended");
     }
     assert!(good > reloads / 5 && broken > reloads / 5, "{good} good, {broken} broken");
@@ -234,14 +286,14 @@ fn a_secret_that_is_saved_comes_into_force() {
     bench = bench.extra(&format!("[hub]\ntoken_file = {secret:?}"));
     bench.start();
     bench.wait_until_said("console listens");
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    assert_eq!(bench.said("drone runs"), 1, "it was reloaded although nothing was saved");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(bench.said(IN_FORCE), 0, "it was reloaded although nothing was saved");
     fs::write(&secret, "a second one").unwrap();
-    bench.wait("it runs again", || bench.said("drone runs") == 2);
+    bench.wait("it is in force", || bench.said(IN_FORCE) == 1);
     // A secret that is gone is a broken configuration: the one before stays in force.
     fs::remove_file(&secret).unwrap();
     bench.wait_until_said("the configuration on disk is broken");
     bench.finished(&["101-a"]);
     bench.wait_until_gone("101-a");
-    assert_eq!(bench.said("drone runs"), 2);
+    assert_eq!(bench.said(IN_FORCE), 1);
 }
