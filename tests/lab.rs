@@ -53,6 +53,8 @@ mod packing;
 mod page;
 #[path = "lab/queue.rs"]
 mod queue;
+#[path = "lab/reboot.rs"]
+mod reboot;
 #[path = "lab/reload.rs"]
 mod reload;
 #[path = "lab/resume.rs"]

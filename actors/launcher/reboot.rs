@@ -167,16 +167,17 @@ impl Reboots {
     }
 }
 
-/// What would be cut off.
+/// What would be cut off; what cannot be known may be something.
 async fn busy(site: &Arc<Site>) -> Option<String> {
     let looked = site.clone();
     let look = move || {
-        let running = looked.queues.list(Some("running"), None).unwrap_or_default().len();
-        let unreported = looked.roster.jobs(Some("complete")).unwrap_or_default();
-        let unreported = unreported.iter().filter(|job| job.unreported).count();
-        (running, unreported)
+        let running = looked.queues.list(Some("running"), None).ok()?.len();
+        let complete = looked.roster.jobs(Some("complete")).ok()?;
+        Some((running, complete.iter().filter(|job| job.unreported).count()))
     };
-    let (running, unreported) = site.io.spawn_blocking(look).await.ok()?;
+    let Ok(Some((running, unreported))) = site.io.spawn_blocking(look).await else {
+        return Some("what runs cannot be read".into());
+    };
     match (running, unreported, site.holds.count()) {
         (0, 0, 0) => None,
         (0, 0, held) => Some(format!("{held} jobs are being uploaded")),

@@ -59,6 +59,12 @@ impl Bench {
         bench
     }
 
+    /// The same lab machine, with another store.
+    pub fn storing(mut self, server: &Server) -> Self {
+        self.store = s3(&server.url());
+        self
+    }
+
     /// Another name than `bench`.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();

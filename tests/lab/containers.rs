@@ -1,6 +1,7 @@
 //! The right number of healthy containers, always, on a real Docker engine; and no test is disturbed.
 
 use crate::bench::Bench;
+use crate::fleet::free_port;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -335,6 +336,78 @@ fn an_image_that_is_missing_is_pulled_from_its_registry() {
     let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
     let line = checked.lines().find(|line| line.starts_with("containers")).unwrap();
     assert!(line.contains("ok") && line.contains("1 containers") && line.ends_with("is there"), "{line}");
+}
+
+/// A registry of the test's own that asks who is there.
+struct Registry {
+    process: std::process::Child,
+    port: u16,
+    _place: Bench,
+}
+
+impl Registry {
+    /// It lets in `lab` with `secret`.
+    fn start() -> Self {
+        let (place, port) = (Bench::new(), free_port());
+        // The password by bcrypt, the only way that the registry reads.
+        let line = "lab:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+        fs::write(place.path("users"), line).unwrap();
+        let settings = format!(
+            "version: 0.1\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: \"127.0.0.1:{port}\" }}\n\
+             auth: {{ htpasswd: {{ realm: lab, path: {} }} }}\n",
+            place.path("registry").display(),
+            place.path("users").display()
+        );
+        fs::write(place.path("registry.yml"), settings).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(place.path("registry.yml"));
+        let log = fs::File::create(place.path("registry.log")).unwrap();
+        let process = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        place.wait("the registry listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Registry { process, port, _place: place }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_registry_that_asks_for_a_login_gets_it_and_a_digest_pins_the_image() {
+    let (name, registry, place) = ("login", Registry::start(), Bench::new());
+    let (config, secret) = (place.path("docker").display().to_string(), place.path("secret"));
+    let server = format!("127.0.0.1:{}", registry.port);
+    let logged_in = |arguments: &[&str]| out(&[&["--config", &config], arguments].concat());
+    logged_in(&["login", "--username", "lab", "--password", "secret", &server]);
+    let tag = format!("{server}/lab/login:1");
+    let push = |bot: &str| {
+        out(&["tag", &image(&place, "login:1", bot), &tag]);
+        logged_in(&["push", "--quiet", &tag]);
+        let pinned = out(&["inspect", "--format", "{{index .RepoDigests 0}}", &tag]);
+        let id = out(&["inspect", "--format", "{{.Id}}", &tag]);
+        out(&["rmi", "--force", &id]);
+        (pinned, id)
+    };
+    let (pinned, id) = push(BOT);
+    assert!(pinned.starts_with(&format!("{server}/lab/login@sha256:")), "{pinned}");
+    // The tag moves on; who names the digest does not.
+    let (other, _) = push(&format!("{BOT}# another\n"));
+    assert_ne!(pinned, other);
+    fs::write(&secret, "lab:wrong").unwrap();
+    let settings = format!("count = 1\nregistry_auth_file = {secret:?}");
+    let (_clean, mut bench) = (Clean(name.into()), drone(&pinned, name, &settings));
+    bench.start();
+    bench.wait_until_said("the Docker engine cannot be used");
+    assert!(bench.said("pulling the image") >= 1 && containers(name).is_empty());
+    // As `docker login` left it.
+    fs::copy(place.path("docker/config.json"), &secret).unwrap();
+    bench.wait("it runs", || running(name) == 1);
+    let ours = containers(name)["000"].0.clone();
+    assert_eq!(out(&["inspect", "--format", "{{.Image}}", &ours]), id);
+    assert!(!bench.log().contains("wrong"), "the log has the password");
 }
 
 #[test]

@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// A hub of ours, as a process.
-struct Hub {
+pub struct Hub {
     dir: tempfile::TempDir,
     port: u16,
     extra: String,
     process: Option<Child>,
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -173,7 +173,7 @@ fn drone_at(bench: Bench, hub: &Hub, name: &str) -> Bench {
 }
 
 /// Asks a drone as the programs do that run its jobs.
-fn lab(dir: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+pub fn lab(dir: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     let mut curl = Command::new("curl");
     curl.args([
         "--silent",
@@ -196,7 +196,7 @@ fn lab(dir: &Path, method: &str, path: &str, body: Option<&Value>) -> (u16, Valu
 }
 
 /// Runs every job of a drone that is queued: makes results, and says that it is complete.
-fn run_jobs(dir: &Path) -> usize {
+pub fn run_jobs(dir: &Path) -> usize {
     let (status, jobs) = lab(dir, "GET", "/jobs", None);
     if status != 200 {
         return 0;
