@@ -5,7 +5,10 @@
 //! is made, how rows are locked (SQLite has one writer; PostgreSQL's hubs pass over each other's rows), and how a
 //! connection that broke is replaced.
 
+mod address;
+
 use crate::kept;
+use address::Address;
 use bytes::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use rusqlite::types::ValueRef;
@@ -120,7 +123,7 @@ struct File {
 /// A PostgreSQL server, and the connections to it.
 struct Server {
     purpose: Purpose,
-    config: postgres::Config,
+    address: Address,
     numbers: Numbers,
     idle: Mutex<Vec<Connected>>,
     /// So many more may be made.
@@ -168,17 +171,12 @@ impl Base {
     /// `Settings`.
     pub fn new(database: &str, dir: &Path, first: Option<i64>, purpose: Purpose) -> Result<Self, BaseError> {
         let numbers = Numbers::new(dir, first);
-        if database.starts_with("postgres://") || database.starts_with("postgresql://") {
-            let config = database.parse::<postgres::Config>();
-            let mut config =
-                config.map_err(|error| BaseError::Settings(format!("`{}`: {error}", purpose.setting)))?;
-            config
-                .connect_timeout(PATIENCE)
-                .tcp_user_timeout(PATIENCE)
-                .keepalives_idle(Duration::from_secs(30));
+        if Address::is_one(database) {
+            let address = Address::read(database, PATIENCE)
+                .map_err(|error| BaseError::Settings(format!("`{}`: {error}", purpose.setting)))?;
             return Ok(Base(Engine::Postgres(Box::new(Server {
                 purpose,
-                config,
+                address,
                 numbers,
                 idle: Mutex::default(),
                 room: Mutex::new(CONNECTIONS),
@@ -396,8 +394,7 @@ impl Server {
     }
 
     fn connect(&self) -> Result<Connected, BaseError> {
-        let mut connected =
-            Connected { client: self.config.connect(postgres::NoTls)?, statements: HashMap::new() };
+        let mut connected = Connected { client: self.address.connect()?, statements: HashMap::new() };
         if !self.prepared.load(Relaxed) {
             self.transact(&mut connected, &|tx: &Tx<'_>| {
                 // Several hubs may begin at once; one of them makes the tables.

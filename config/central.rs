@@ -24,7 +24,7 @@ pub struct HubConfig {
 pub struct Central {
     /// Where drones, administrators and browsers come in.
     pub listen: SocketAddr,
-    /// A file below `state_dir`, or `postgres://user@host/name`.
+    /// A file below `state_dir`, or `postgres://user@host/name?sslmode=verify-full`.
     pub database: String,
     /// Where the SQLite file and the administrator's token are.
     pub state_dir: PathBuf,
@@ -95,7 +95,7 @@ impl HubConfig {
         if self.hub.database.is_empty()
             || self.hub.database.contains("://") && !self.hub.database.starts_with("postgres")
         {
-            let help = "write for example \"hub.sqlite\" or \"postgres://hub@db.example.com/hub\"";
+            let help = "write for example \"hub.sqlite\" or \"postgres://hub@db.example.com/hub?sslmode=verify-full\"";
             complain("hub.database", "is neither a file nor postgres://", help);
         }
         if self.hub.largest_request.0 < 1 << 16 {

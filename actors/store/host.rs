@@ -24,6 +24,10 @@ use std::time::Duration;
 /// What scripts of ours end with when the object is there already, or is not there.
 const THERE: i32 = 17;
 const NOT_THERE: i32 = 44;
+/// Hashes the files whose names come in, which hold no newline, in the coreutils' format. OpenSSL's hash is several times as fast where the
+/// processor helps, and not on every host.
+const HASH: &str = "if command -v openssl >/dev/null; then xargs -0 -r openssl dgst -sha256 -r --; \
+                    else xargs -0 -r sha256sum -bz -- | tr '\\0' '\\n'; fi 2>/dev/null; exit 0";
 /// So many objects are hashed by one command.
 const AT_ONCE: usize = 2000;
 /// Where rsync keeps what it has of a file that is not whole.
@@ -89,12 +93,10 @@ impl Host {
             let bytes = some.iter().map(|(_, size)| size).sum();
             let names: String = some.iter().map(|(key, _)| format!("./{key}\0")).collect();
             // A name that is not there is missing from the answer, and that is the answer.
-            let done = self
-                .script("xargs -0 -r sha256sum -z -- 2>/dev/null; exit 0", names.as_bytes(), bytes)
-                .await?;
+            let done = self.script(HASH, names.as_bytes(), bytes).await?;
             checked(&done, &self.root)?;
-            for line in String::from_utf8_lossy(&done.output).split('\0') {
-                if let Some((sum, name)) = line.split_once("  ./") {
+            for line in String::from_utf8_lossy(&done.output).lines() {
+                if let Some((sum, name)) = line.split_once(" *./") {
                     sums.insert(name.to_owned(), sum.to_owned());
                 }
             }

@@ -439,6 +439,66 @@ fn the_same_on_postgresql() {
     speaks_as_documented(&Hub::started(&on_postgres()));
 }
 
+/// What psql says.
+fn psql(address: &str, statement: &str) -> String {
+    let psql = std::env::var("LAB_PSQL").expect("LAB_PSQL is not set: run these tests with tests/run");
+    let said = Command::new(psql).arg(address).args(["-qAt", "-c", statement]).output().unwrap();
+    assert!(said.status.success(), "{statement}: {}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_way_to_postgresql_is_encrypted_and_the_server_proves_who_it_is() {
+    let base = postgres_base();
+    let (server, name) = base.rsplit_once('/').unwrap();
+    let cert = std::env::var("LAB_POSTGRES_CERT")
+        .expect("LAB_POSTGRES_CERT is not set: run these tests with tests/run");
+    // A role that the server lets in over TLS only, with a password that is bound to the server's certificate.
+    psql(&base, "DO $$ BEGIN CREATE ROLE careful LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
+    psql(&base, "ALTER ROLE careful PASSWORD 'hunter2'");
+    psql(&base, &format!("ALTER DATABASE {name} OWNER TO careful"));
+    let host = server.replace("hub@127.0.0.1", "careful:hunter2@localhost");
+    let address = |query: &str| format!("database = \"{host}/{name}{query}\"");
+    let hub =
+        Hub::started(&address(&format!("?sslmode=verify-full&sslrootcert={cert}&channel_binding=require")));
+    speaks_as_documented(&hub);
+    let ways =
+        "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'careful'";
+    assert_eq!(psql(&base, ways), "t");
+    drop(hub);
+    // Another authority, another name, no encryption: nobody is told the password.
+    let place = tempfile::tempdir().unwrap();
+    let strange = place.path().join("cert");
+    let mut other = Command::new("openssl");
+    other.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+    ]);
+    assert!(other.arg(place.path().join("key")).arg("-out").arg(&strange).output().unwrap().status.success());
+    let strange = format!("?sslmode=verify-full&sslrootcert={}", strange.display());
+    let other_name = format!("?sslmode=verify-full&sslrootcert={cert}&hostaddr=127.0.0.1");
+    for (from, query, why) in [
+        ("localhost", strange.as_str(), "certificate"),
+        ("db.example.com", other_name.as_str(), "certificate"),
+        ("localhost", "?sslmode=disable", "no encryption"),
+    ] {
+        let address = format!("{}/{name}{query}", host.replace("localhost", from));
+        let hub = Hub::started(&format!("database = \"{address}\""));
+        let (status, answer) = hub.ask(Some(&hub.admin_token()), "get_shards", &json!({}));
+        let said = format!("{answer} {}", hub.log());
+        assert!(status != 200 || !answer["error"].is_null(), "{query}: {answer}");
+        assert!(said.contains(why) && !said.contains("hunter2"), "{query}: {said}");
+    }
+}
+
 #[test]
 fn several_hubs_on_one_postgresql_give_each_job_to_one_drone_only() {
     let base = on_postgres();

@@ -131,10 +131,39 @@ impl Drop for Host {
 
 #[test]
 fn jobs_go_to_a_results_host_with_every_name_and_come_back() {
-    let host = Host::started("");
+    every_name_goes_there_and_comes_back(&Host::started(""));
+}
+
+#[test]
+fn a_host_that_has_no_openssl_proves_what_it_holds_too() {
+    let tools = tempfile::tempdir().unwrap();
+    let all = ["/usr/bin", "/bin"].into_iter().flat_map(|dir| fs::read_dir(dir).unwrap());
+    for tool in all.map(|tool| tool.unwrap().path()).filter(|tool| !tool.ends_with("openssl")) {
+        let _ = std::os::unix::fs::symlink(&tool, tools.path().join(tool.file_name().unwrap()));
+    }
+    let mut host = Host::new("");
+    let config = fs::read_to_string(host.path("config")).unwrap();
+    let config = config.replace("SetEnv ", &format!("SetEnv PATH={} ", tools.path().display()));
+    fs::write(host.path("config"), config).unwrap();
+    host.start();
+    every_name_goes_there_and_comes_back(&host);
+}
+
+fn every_name_goes_there_and_comes_back(host: &Host) {
     let mut bench = Bench::with_store(&host.store(""));
     let job = bench.job("101-a");
-    for name in ["-n", "it's $(touch x)", "new\nline", "trailing ", "a;b&c", "[1]*?", "über", "%41", "~"] {
+    for name in [
+        "-n",
+        "it's $(touch x)",
+        "new\nline",
+        "trailing ",
+        "a;b&c",
+        "[1]*?",
+        "über",
+        "%41",
+        "~",
+        "back\\nslash",
+    ] {
         fs::write(job.join(name), format!("of {name:?}")).unwrap();
     }
     fs::write(job.join("large"), vec![5; 20 << 20]).unwrap();
