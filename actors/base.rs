@@ -83,11 +83,18 @@ impl BaseError {
 pub trait Failure: From<BaseError> {
     /// Is the work worth doing again?
     fn is_busy(&self) -> bool;
+
+    /// Did the base fail, and not the work refuse?
+    fn is_of_base(&self) -> bool;
 }
 
 impl Failure for BaseError {
     fn is_busy(&self) -> bool {
         BaseError::is_busy(self)
+    }
+
+    fn is_of_base(&self) -> bool {
+        matches!(self, BaseError::Sqlite(_)) && !BaseError::is_busy(self)
     }
 }
 
@@ -262,8 +269,9 @@ impl File {
             let done = transact(db, &self.numbers, work);
             // SQLite writes the pages that changed: a file that was truncated meanwhile is long again, full of holes.
             let is_there = identity_of(path) == Some(*identity);
-            let is_whole = done.is_ok() && self::occupied(path) >= occupied;
-            if is_there && (is_whole || is_sound(path)) {
+            let is_doubted =
+                self::occupied(path) < occupied || done.as_ref().is_err_and(|error| error.is_of_base());
+            if is_there && (!is_doubted || is_sound(path)) {
                 return done;
             }
             *kept = None;
@@ -677,6 +685,18 @@ mod tests {
             tx.run(&new, &[])
         });
         assert_eq!((done.unwrap(), tries.load(Relaxed)), (1, 2));
+        // The same when the work is refused in the end.
+        tries.store(0, Relaxed);
+        let refused = base.with(|tx| {
+            tx.run("UPDATE labels SET name = 'never kept'", &[])?;
+            if tries.fetch_add(1, Relaxed) == 0 {
+                let file = std::fs::File::options().write(true).open(dir.path().join("hub.sqlite")).unwrap();
+                file.set_len(4096).unwrap();
+            }
+            Err::<(), _>(BaseError::Settings("refused".into()))
+        });
+        assert_eq!((refused.unwrap_err().to_string().as_str(), tries.load(Relaxed)), ("refused", 2));
+        base.with(|tx| tx.run(&new, &[])).unwrap();
         let names = base.with(|tx| tx.rows("SELECT name FROM labels", &[])).unwrap();
         assert_eq!(names.iter().map(|row| row.text(0)).collect::<Vec<_>>(), ["new"]);
         let kept = std::fs::read_dir(dir.path()).unwrap().flatten();

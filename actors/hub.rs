@@ -68,6 +68,10 @@ impl Failure for Refusal {
     fn is_busy(&self) -> bool {
         self.status == 503
     }
+
+    fn is_of_base(&self) -> bool {
+        self.name == "DatabaseError"
+    }
 }
 
 /// Seconds since 1970.
