@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod error;
 pub mod host;
 pub mod large;
+mod metered;
 pub mod ssh;
 pub mod tap;
 

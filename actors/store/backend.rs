@@ -5,6 +5,7 @@
 
 use super::error::StoreError;
 use super::host::Host;
+use super::metered::Metered;
 use super::ssh::{Address, Ssh};
 use super::tap::{Meter, Tap};
 use super::{SINGLE, Settings};
@@ -68,7 +69,7 @@ impl Backend {
     pub(super) fn open(settings: &Settings, meter: &Arc<Meter>) -> Result<Self, StoreError> {
         let scheme = settings.url.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme {
-            "file" => Self::file(settings),
+            "file" => Self::file(settings, meter),
             "memory" => {
                 let mut memories = MEMORIES.lock().unwrap_or_else(PoisonError::into_inner);
                 let memory = memories.entry(settings.url.clone()).or_default().clone();
@@ -90,13 +91,13 @@ impl Backend {
         }
     }
 
-    fn file(settings: &Settings) -> Result<Self, StoreError> {
+    fn file(settings: &Settings, meter: &Arc<Meter>) -> Result<Self, StoreError> {
         let dir = settings.url.trim_start_matches("file://");
         std::fs::create_dir_all(dir)
             .map_err(|error| refused(settings, &format!("cannot make {dir}: {error}")))?;
         let store =
             LocalFileSystem::new_with_prefix(dir).map_err(|error| refused(settings, &error.to_string()))?;
-        let store = Arc::new(store.with_fsync(true));
+        let store = Arc::new(Metered { store: store.with_fsync(true), meter: meter.clone() });
         Ok(Backend { kind: Kind::File, store: store.clone(), patient: store, parts: None, host: None })
     }
 
