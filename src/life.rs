@@ -35,9 +35,9 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Runs a drone until it is told to stop; in a new house, each time that it becomes another drone.
 pub fn run(loaded: Loaded) -> Status {
     let reloader = Arc::new(Reloader::new(&loaded));
-    let (mut current, mut before) = (loaded, None::<Loaded>);
+    let (mut current, mut before, mut again) = (loaded, None::<Loaded>, false);
     loop {
-        let end = match open(&current, before.is_some()) {
+        let end = match open(&current, std::mem::replace(&mut again, true)) {
             Ok(house) => {
                 reloader.applied(&current);
                 logging::apply(&current.config.log);
