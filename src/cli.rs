@@ -24,7 +24,6 @@ use config::{Config, LogFormat};
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use tracing_appender::non_blocking::WorkerGuard;
 
 /// Does what the command line says.
 pub fn main() -> Status {
@@ -166,14 +165,16 @@ fn queue(
 }
 
 /// Begins the log as the configuration and the command line say; a one-shot command is quieter.
-fn begin_log(args: &Args, log: &config::Log) -> Result<WorkerGuard, String> {
+fn begin_log(args: &Args, log: &config::Log) -> Result<logging::Guard, String> {
+    let daemon = matches!(args.command, Command::Run | Command::Worker { .. } | Command::Hub { .. });
     let format = match args.log_format {
         Some(args::Format::Json) => LogFormat::Json,
         Some(args::Format::Text) => LogFormat::Text,
         Some(args::Format::Journald) => LogFormat::Journald,
+        // Whoever types a command reads the answer here.
+        None if !daemon && log.format == LogFormat::Journald => LogFormat::Text,
         None => log.format,
     };
-    let daemon = matches!(args.command, Command::Run | Command::Worker { .. } | Command::Hub { .. });
     let level = match (args.verbose, args.quiet) {
         (0, 0) if daemon => log.level.as_str(),
         (0, 0) => "warn",

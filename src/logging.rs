@@ -2,20 +2,19 @@
 //!
 //! - `lines` one line per event that no name from outside can forge
 //! - `journal` systemd's journal, entry by entry
+//! - `place` where lines go, which may become another
 //! - `sized` a file that is followed by another when it is large
 
 mod journal;
 mod lines;
+mod place;
 mod sized;
 
-use config::{Log, LogFormat, Rotate};
-use journal::Journal;
-use lines::{Lines, of_format};
-use sized::Sized;
+use config::{Log, LogFormat};
+use lines::{Lines, Style};
+use place::{Place, Where};
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use tracing_appender::non_blocking::WorkerGuard;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -24,9 +23,14 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 /// What may change while the process runs.
 struct Running {
     filter: reload::Handle<EnvFilter, Registry>,
-    format: Arc<AtomicU8>,
-    /// The command line says how much is logged.
+    style: Arc<Style>,
+    place: Place,
+    /// The command line says how much is logged, and how.
     is_fixed: bool,
+    /// The process may write the configuration's file.
+    has_file: bool,
+    /// Levels in colour, where people look.
+    color: bool,
 }
 
 static RUNNING: OnceLock<Running> = OnceLock::new();
@@ -44,44 +48,47 @@ pub struct Manner<'a> {
     pub color: bool,
 }
 
+/// What is on its way is written when this is dropped.
+pub struct Guard(Place);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Begins to log to standard output, to a file or to the journal, through a thread of its own: a reader that stands
-/// still holds up nobody, and loses the lines that do not fit into memory. What is left is written when the guard is
-/// dropped.
+/// still holds up nobody, and loses the lines that do not fit into memory.
 ///
 /// # Errors
 /// A sentence, when `level` cannot be read, the file not be made, or logging has begun already.
-pub fn begin(manner: Manner<'_>, to: Option<&Log>) -> Result<WorkerGuard, String> {
+pub fn begin(manner: Manner<'_>, to: Option<&Log>) -> Result<Guard, String> {
+    let Manner { format, is_fixed, color, .. } = manner;
     let (filter, handle) = reload::Layer::new(filter(manner.level)?);
-    let to = to.and_then(|log| Some((log, log.file.as_deref()?)));
-    let (lines, guard) = match (manner.format, to) {
-        (LogFormat::Journald, _) => tracing_appender::non_blocking(Journal::open()?),
-        (_, Some((log, file))) => match log.rotate {
-            Rotate::Size(most) => tracing_appender::non_blocking(Sized::open(file, most.0, log.keep)?),
-            Rotate::Daily => tracing_appender::non_blocking(rolling(log, file, Rotation::DAILY)?),
-            Rotate::Hourly => tracing_appender::non_blocking(rolling(log, file, Rotation::HOURLY)?),
-        },
-        (_, None) => tracing_appender::non_blocking(std::io::stdout()),
-    };
-    let format = Arc::new(AtomicU8::new(of_format(manner.format)));
-    let written = tracing_subscriber::fmt::layer()
-        .event_format(Lines::new(format.clone(), manner.color && to.is_none()))
-        .with_writer(lines);
+    let place = Place::open(Where::of(format, to))?;
+    let style = Arc::new(Style::new(format, color && place.is_stdout()));
+    let written =
+        tracing_subscriber::fmt::layer().event_format(Lines::new(style.clone())).with_writer(place.clone());
     let log = tracing_subscriber::registry().with(filter).with(written);
     log.try_init().map_err(|error| error.to_string())?;
-    let _ = RUNNING.set(Running { filter: handle, format, is_fixed: manner.is_fixed });
+    let (guard, has_file) = (Guard(place.clone()), to.is_some());
+    let _ = RUNNING.set(Running { filter: handle, style, place, is_fixed, has_file, color });
     Ok(guard)
 }
 
-/// Changes level and format as the configuration says now. To the journal and back needs a restart.
+/// Changes level, format and place as the configuration says now.
 pub fn apply(log: &Log) {
-    let Some(running) = RUNNING.get().filter(|running| !running.is_fixed) else { return };
-    match filter(&log.level) {
-        Ok(filter) => drop(running.filter.reload(filter)),
-        Err(why) => tracing::error!(why, "the log's level stays as it was"),
+    let Some(running) = RUNNING.get() else { return };
+    if !running.is_fixed {
+        match filter(&log.level) {
+            Ok(filter) => drop(running.filter.reload(filter)),
+            Err(why) => tracing::error!(why, "the log's level stays as it was"),
+        }
     }
-    let journal = of_format(LogFormat::Journald);
-    if running.format.load(Relaxed) != journal && of_format(log.format) != journal {
-        running.format.store(of_format(log.format), Relaxed);
+    let format = if running.is_fixed { running.style.format() } else { log.format };
+    match running.place.change(Where::of(format, running.has_file.then_some(log))) {
+        Ok(()) => running.style.change(format, running.color && running.place.is_stdout()),
+        Err(why) => tracing::error!(why, "the log stays where it was"),
     }
 }
 
@@ -93,11 +100,12 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 }
 
 /// A file that is followed by another one in time: `NAME.DATE.log`, and `NAME.log` that leads to the newest.
-fn rolling(log: &Log, file: &Path, rotation: Rotation) -> Result<RollingFileAppender, String> {
+fn rolling(keep: usize, file: &Path, rotation: Rotation) -> Result<RollingFileAppender, String> {
     let (dir, stem, ending) = parts(file)?;
+    std::fs::create_dir_all(dir).map_err(|error| format!("log.file `{}`: {error}", file.display()))?;
     let rolling =
         RollingFileAppender::builder().rotation(rotation).filename_prefix(stem).filename_suffix(ending);
-    let rolling = rolling.latest_symlink(format!("{stem}.{ending}")).max_log_files(log.keep).build(dir);
+    let rolling = rolling.latest_symlink(format!("{stem}.{ending}")).max_log_files(keep).build(dir);
     rolling.map_err(|error| format!("log.file `{}`: {error}", file.display()))
 }
 

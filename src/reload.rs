@@ -203,9 +203,9 @@ impl Reloader {
     }
 }
 
-/// What changes without a restart of the tree.
+/// What no actor goes by.
 fn is_logging(difference: &str) -> bool {
-    ["log.level:", "log.format:"].iter().any(|key| difference.starts_with(key))
+    difference.starts_with("log.")
 }
 
 /// The configuration, and the files of secrets that it names.

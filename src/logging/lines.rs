@@ -7,7 +7,7 @@ use actors::shown::Shown;
 use config::LogFormat;
 use jiff::Timestamp;
 use std::fmt::{self, Debug, Write};
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
@@ -21,10 +21,36 @@ const FOLD: Duration = Duration::from_secs(30);
 
 /// How lines are written, and the last of them.
 pub struct Lines {
-    format: Arc<AtomicU8>,
-    /// Levels in colour.
-    color: bool,
+    style: Arc<Style>,
     repeated: Mutex<Repeated>,
+}
+
+/// How lines are written; it may change.
+pub struct Style {
+    format: AtomicU8,
+    color: AtomicBool,
+}
+
+impl Style {
+    /// In this format, levels in colour or not.
+    pub fn new(format: LogFormat, color: bool) -> Self {
+        Style { format: AtomicU8::new(of_format(format)), color: AtomicBool::new(color) }
+    }
+
+    /// From now on.
+    pub fn change(&self, format: LogFormat, color: bool) {
+        self.format.store(of_format(format), Relaxed);
+        self.color.store(color, Relaxed);
+    }
+
+    /// The format.
+    pub fn format(&self) -> LogFormat {
+        match self.format.load(Relaxed) {
+            1 => LogFormat::Json,
+            2 => LogFormat::Journald,
+            _ => LogFormat::Text,
+        }
+    }
 }
 
 /// The last line, without its time.
@@ -65,16 +91,16 @@ impl Repeated {
 }
 
 impl Lines {
-    /// Lines in the format that is named by the number, which may change.
-    pub fn new(format: Arc<AtomicU8>, color: bool) -> Self {
-        Lines { format, color, repeated: Mutex::default() }
+    /// Lines in that style.
+    pub fn new(style: Arc<Style>) -> Self {
+        Lines { style, repeated: Mutex::default() }
     }
 
     fn line(&self, said: &Said, time: Timestamp, level: Level, target: &str) -> String {
-        match number(self.format.load(Relaxed)) {
+        match self.style.format() {
             LogFormat::Text => {
                 let time = time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-                said.text(&time, &shaded(level, self.color))
+                said.text(&time, &shaded(level, self.style.color.load(Relaxed)))
             }
             LogFormat::Json => said.json(&time.to_string(), level.as_str(), target),
             LogFormat::Journald => said.journal(level, target),
@@ -83,19 +109,11 @@ impl Lines {
 }
 
 /// The number of a format.
-pub fn of_format(format: LogFormat) -> u8 {
+fn of_format(format: LogFormat) -> u8 {
     match format {
         LogFormat::Text => 0,
         LogFormat::Json => 1,
         LogFormat::Journald => 2,
-    }
-}
-
-fn number(format: u8) -> LogFormat {
-    match format {
-        1 => LogFormat::Json,
-        2 => LogFormat::Journald,
-        _ => LogFormat::Text,
     }
 }
 
@@ -133,7 +151,7 @@ where
             Fold::Summary(times) => writeln!(to, "{}", again(times)),
             Fold::WriteAfter(times) => {
                 // The journal takes one entry at a time, and folds by itself.
-                if self.format.load(Relaxed) != of_format(LogFormat::Journald) {
+                if self.style.format() != LogFormat::Journald {
                     writeln!(to, "{}", again(times))?;
                 }
                 writeln!(to, "{}", self.line(&said, time, level, target))
@@ -243,7 +261,7 @@ mod tests {
         let kept = Kept::default();
         let writer = kept.clone();
         let subscriber = tracing_subscriber::fmt()
-            .event_format(Lines::new(Arc::new(AtomicU8::new(of_format(format))), false))
+            .event_format(Lines::new(Arc::new(Style::new(format, false))))
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, log);

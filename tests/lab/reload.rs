@@ -195,6 +195,57 @@ fn the_logs_level_and_format_change_without_a_restart_of_anything() {
 }
 
 #[test]
+fn the_log_moves_while_the_drone_runs() {
+    let mut bench = Bench::new();
+    let (place, moved) = (bench.path("journal"), bench.path("logs/moved.log"));
+    let journal = std::os::unix::net::UnixDatagram::bind(&place).unwrap();
+    journal.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    bench.start_with(&[("DRONEKEEPER_JOURNAL", place.to_str().unwrap())]);
+    bench.wait_until_said("console listens");
+    let file = bench.path("dronekeeper.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let change = |lines: &str| {
+        fs::write(&file, format!("{plain}\n[log]\n{lines}\n")).unwrap();
+        let (done, verdict) = tell(&bench, &["reload"]);
+        assert!(done, "{verdict}");
+    };
+    let offload = |name: &str| {
+        bench.finished(&[name]);
+        bench.wait_until_gone(name);
+    };
+    let holds =
+        |text: &str| bench.wait(text, || fs::read_to_string(&moved).is_ok_and(|log| log.contains(text)));
+    change(&format!("file = {moved:?}"));
+    offload("101-a");
+    holds("pruned job=101-a");
+    change(&format!("file = {moved:?}\nrotate = \"1MiB\"\nformat = \"json\""));
+    offload("102-b");
+    holds("\"job\":\"102-b\"");
+    change("format = \"journald\"");
+    offload("103-c");
+    let mut entry = vec![0; 1 << 16];
+    let told = (0..1000).any(|_| {
+        let length = journal.recv(&mut entry).unwrap();
+        String::from_utf8_lossy(&entry[..length]).contains("DRONEKEEPER_JOB=103-c")
+    });
+    assert!(told, "the journal was not told");
+    // A place that cannot be used leaves it where it is.
+    fs::write(bench.path("taken.log"), "somebody's").unwrap();
+    change(&format!("file = {:?}", bench.path("taken.log")));
+    let told = (0..1000).any(|_| {
+        let length = journal.recv(&mut entry).unwrap();
+        String::from_utf8_lossy(&entry[..length]).contains("the log stays where it was")
+    });
+    assert!(told, "it is not said");
+    change("");
+    offload("104-d");
+    bench.wait_until_said("pruned job=104-d");
+    assert_eq!(bench.said("101-a") + bench.said("102-b") + bench.said("103-c"), 0, "{}", bench.log());
+    assert_eq!(fs::read_to_string(bench.path("taken.log")).unwrap(), "somebody's");
+    assert_eq!(bench.said("drone runs"), 1);
+}
+
+#[test]
 fn the_journal_gets_what_is_said_with_its_fields() {
     let mut bench = Bench::new().extra("[log]\nformat = \"journald\"");
     let place = bench.path("journal");
@@ -242,17 +293,26 @@ fn random_reloads_half_of_them_broken_lose_no_upload() {
             bench.finish(&name);
             kept.insert(name, hashes(&dir));
         }
-        let sound = format!(
-            "{}\n[limits]\ndeletions_per_hour = {}\n[supervision]\nmax_restarts = {}\n[mail]\ndigest = \"{}m\"\n",
-            plain
-                .replace("workers = 2", &format!("workers = {}", 1 + roll(4)))
-                .replace("rescan = \"100ms\"", &format!("rescan = \"{}ms\"", 100 + roll(200)))
-                .replace("[disk]\nhigh = \"100%\"", &format!("[disk]\nhigh = \"{}%\"", 95 + roll(6)))
-                .replace("stall = \"3s\"", &format!("stall = \"{}s\"", 3 + roll(5))),
-            5000 + roll(5000),
-            3 + roll(5),
-            1 + roll(60),
-        );
+        // One in four changes the drone itself; the others a lane, a queue, mail, the store's patience.
+        let mut sound = plain
+            .replace("workers = 2", &format!("workers = {}", 1 + roll(4)))
+            .replace("[disk]\nhigh = \"100%\"", &format!("[disk]\nhigh = \"{}%\"", 95 + roll(6)));
+        if roll(4) == 0 {
+            sound = sound.replace("rescan = \"100ms\"", &format!("rescan = \"{}ms\"", 100 + roll(200)));
+        }
+        if roll(3) == 0 {
+            sound = sound.replace("stall = \"3s\"", &format!("stall = \"{}s\"", 3 + roll(5)));
+        }
+        for lane in 0..roll(3) {
+            sound += &format!("\n[[lane]]\nname = \"more{lane}\"\ndirectories = [\"more{lane}-*\"]\n");
+        }
+        for queue in 0..roll(3) {
+            sound += &format!(
+                "\n[[queue]]\nname = \"queue{queue}\"\nworkers = {}\ncommand = [\"true\"]\n",
+                1 + roll(2)
+            );
+        }
+        sound += &format!("\n[mail]\ndigest = \"{}m\"\n", 1 + roll(60));
         let text = match roll(8) {
             0 => sound[..(roll(sound.len() as u64)) as usize].to_owned() + "\n[",
             1 => format!("{sound}\n[nosuch]\nkey = 1\n"),
