@@ -110,7 +110,7 @@ pub(crate) struct Inner {
 
 /// The largest object that is written by one request; above, it goes in parts.
 const SINGLE: u64 = 8 << 20;
-/// The same for WebDAV and a results host, which know no parts: what may be held in memory.
+/// The same for WebDAV, which knows no parts: what may be held in memory.
 const SINGLE_ONLY: u64 = 64 << 20;
 /// The largest claim or foreign object that a conditional create looks at.
 const LARGEST_RIVAL: u64 = 1 << 30;
@@ -170,7 +170,7 @@ impl Store {
 
     /// The largest object that one request writes, in bytes.
     pub fn single_put(&self) -> u64 {
-        if matches!(self.0.backend.kind, Kind::Http | Kind::Rsync) { SINGLE_ONLY } else { SINGLE }
+        if self.0.backend.kind == Kind::Http { SINGLE_ONLY } else { SINGLE }
     }
 
     /// The checksum that the store's answer to a write of these bytes must show, if it shows any.

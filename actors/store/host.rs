@@ -4,6 +4,8 @@
 //! may be there. The host reads what it holds and answers with its SHA-256: that is the proof. It needs a POSIX shell,
 //! GNU coreutils and findutils, flock, and rsync. Keys are printable ASCII (`planner/names.rs`) and stand quoted in scripts.
 
+mod parts;
+
 use super::checksum::Checksum;
 use super::ssh::{Done, Reading, Ssh, SshError, quoted};
 use super::tap::{Answered, Meter};
@@ -16,6 +18,7 @@ use object_store::{
     ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
     PutPayload, PutResult, Result,
 };
+use parts::Parts;
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
@@ -151,8 +154,12 @@ impl ObjectStore for Host {
         Ok(PutResult { e_tag: None, version: None, extensions })
     }
 
-    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        Err(none("uploads in parts"))
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Ok(Box::new(Parts::begin(self, location).await?))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

@@ -1,7 +1,7 @@
 //! Objects that are written in parts.
 //!
-//! S3, GCS and Azure know an upload by an id, so that another process can go on with it. A local directory
-//! takes parts in order, within one process. WebDAV takes none.
+//! S3, GCS and Azure know an upload by an id, so that another process can go on with it. A local directory and a results
+//! host take parts in order, within one process. WebDAV takes none.
 
 use super::backend::Kind;
 use super::{Checksum, Held, Store, StoreError, error, held, path};
@@ -29,7 +29,7 @@ pub struct Part {
     pub token: String,
 }
 
-/// An upload into a local directory, by the id that we gave it.
+/// An upload into a local directory or to a results host, by the id that we gave it.
 type Streams = std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<Box<dyn MultipartUpload>>>>>;
 static STREAMS: LazyLock<Streams> = LazyLock::new(Streams::default);
 
@@ -39,14 +39,14 @@ impl Store {
         self.0.backend.parts.is_some() && self.0.backend.kind != Kind::Memory
     }
 
-    /// How many parts of one object may be in flight; a local directory takes them in order.
+    /// How many parts of one object may be in flight; elsewhere they come in order.
     pub fn parts_at_once(&self) -> usize {
         if self.0.backend.parts.is_some() { 4 } else { 1 }
     }
 
     /// The size of each part but the last; `None` for an object that no store takes.
     pub fn part_size_for(&self, size: u64) -> Option<u64> {
-        let most = if matches!(self.0.backend.kind, Kind::Http | Kind::Rsync) { 0 } else { LARGEST };
+        let most = if self.0.backend.kind == Kind::Http { 0 } else { LARGEST };
         let part = size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20).max(PART);
         (size <= most).then_some(part)
     }

@@ -167,6 +167,9 @@ fn every_name_goes_there_and_comes_back(host: &Host) {
         fs::write(job.join(name), format!("of {name:?}")).unwrap();
     }
     fs::write(job.join("large"), vec![5; 20 << 20]).unwrap();
+    // Its key is not its name: it goes alone, in parts.
+    let parts: Vec<u8> = (0..70_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    fs::write(job.join("large #1?"), parts).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", job.join("out")).unwrap();
     bench.finish("101-a");
     fs::create_dir(bench.results().join("102-empty")).unwrap();
@@ -179,6 +182,10 @@ fn every_name_goes_there_and_comes_back(host: &Host) {
     assert_eq!(fs::read(host.results().join("101-a/-n")).unwrap(), b"of \"-n\"");
     assert_eq!(fs::read_to_string(host.results().join("101-a/out")).unwrap(), "<symlink to /etc/passwd>");
     assert!(!bench.results().join("x").exists() && !host.results().join("x").exists());
+    let left = fs::read_dir(host.results().join("101-a")).unwrap().flatten();
+    let left: Vec<_> =
+        left.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".dk.")).collect();
+    assert!(left.is_empty(), "{left:?}");
     let verified = bench.tell(&["verify", "--all", "--read-back"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     let one = bench.tell(&["restore", "101-a", "--path", "status.log", "--to", "one"]);
@@ -256,6 +263,31 @@ fn a_connection_that_is_cut_in_the_middle_of_a_file_is_gone_on_with() {
     bench.wait_until_gone("101-a");
     assert!(fs::read(host.results().join("101-a/large")).unwrap() == data);
     assert!(!host.results().join("101-a/.dronekeeper-partial").exists());
+}
+
+#[test]
+fn a_large_file_that_goes_alone_begins_anew_after_a_cut() {
+    let mut host = Host::started("");
+    let mut bench = Bench::with_store(&host.store("bandwidth = \"8MiB/s\""));
+    let job = bench.job("101-a");
+    fs::write(job.join("lar#ge"), (0..7_u32 << 20).flat_map(u32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+    bench.finish("101-a");
+    let files = hashes(&job);
+    bench.start();
+    let growing = |dir: &Path| {
+        let there = fs::read_dir(dir).into_iter().flatten().flatten();
+        there
+            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".dk."))
+            .any(|entry| entry.metadata().is_ok_and(|metadata| metadata.len() >= 8 << 20))
+    };
+    bench.wait("a part is there", || growing(&host.results().join("101-a")));
+    host.cut();
+    bench.wait_until_said("store in trouble");
+    assert_eq!(bench.left(), ["101-a"]);
+    host.start();
+    bench.wait_until_gone("101-a");
+    assert_eq!(bench.restored("101-a"), files);
+    assert!(!growing(&host.results().join("101-a")), "what was cut off lies there still");
 }
 
 #[test]
