@@ -49,7 +49,9 @@ pub fn tree(house: &Arc<House>) -> ChildSpec {
 }
 
 /// Puts the groups of a house in the place of those of the house before; who is kept goes on. Says who does not.
-pub async fn renew(house: &Arc<House>, kept: Kept) -> Vec<String> {
+/// Nobody is waited for: what a queue runs may take long to end. `None`: a supervisor is told too often to follow, and
+/// only another tree is what the house describes.
+pub fn renew(house: &Arc<House>, kept: Kept) -> Option<Vec<String>> {
     let doors = &house.ground.doors;
     let groups = [
         (&doors.root, above(house), kept.root),
@@ -62,9 +64,11 @@ pub async fn renew(house: &Arc<House>, kept: Kept) -> Vec<String> {
         let new = children.iter().map(ChildSpec::id).filter(|id| !keep.iter().any(|kept| kept == id));
         begun.extend(new.map(str::to_owned));
         // A supervisor that is down now begins with its new group when it comes up.
-        let _ = door.ask(Renew { children, keep }).await;
+        if door.tell(Renew { children, keep }).is_err() && !door.is_vacant() {
+            return None;
+        }
     }
-    begun
+    Some(begun)
 }
 
 fn above(house: &Arc<House>) -> Vec<ChildSpec> {

@@ -123,9 +123,13 @@ async fn live(mut house: Arc<House>, current: &mut Loaded, reloader: &Arc<Reload
             return stop(tree, signals, deadline, End::Reload(next)).await;
         };
         notify("RELOADING=1");
-        match renew(&house, &next.loaded.config, &changes).await {
-            Ok((renewed, begun)) => {
+        match renewed(&house, &next.loaded.config, &changes).await {
+            Ok(renewed) => {
+                renewed.enter(&changes);
                 house = renewed;
+                let Some(begun) = drone::renew(&house, changes.kept()) else {
+                    return stop(tree, signals, deadline, End::Reload(next)).await;
+                };
                 *current = next.loaded;
                 reloader.applied(current);
                 logging::apply(&current.config.log);
@@ -139,20 +143,13 @@ async fn live(mut house: Arc<House>, current: &mut Loaded, reloader: &Arc<Reload
     }
 }
 
-/// Lets another configuration of the same drone come into force, while what it does not touch goes on. Says who
-/// begins anew; a configuration that cannot work stops nobody.
-async fn renew(
-    house: &House,
-    config: &Config,
-    changes: &Changes,
-) -> Result<(Arc<House>, Vec<String>), String> {
+/// The house of another configuration of the same drone, whose store is there. What cannot work stops nobody.
+async fn renewed(house: &House, config: &Config, changes: &Changes) -> Result<Arc<House>, String> {
     let renewed = house.renewed(config, changes).map_err(|error| chain(&error))?;
     if changes.site {
         first_look(&renewed, WHILE_RUNNING).await?;
     }
-    renewed.enter(changes);
-    let begun = drone::renew(&renewed, changes.kept()).await;
-    Ok((renewed, begun))
+    Ok(renewed)
 }
 
 /// What the process is told from outside.

@@ -171,6 +171,44 @@ fn who_has_no_new_settings_goes_on_undisturbed() {
 }
 
 #[test]
+fn what_a_changed_queue_runs_ends_first_and_nobody_waits_for_it() {
+    let mut bench = Bench::new();
+    let (ran, ready) = (bench.path("ran"), bench.path("ready"));
+    let command = format!(
+        "echo begun >> {0}; while [ ! -e {1} ]; do sleep 0.1; done; echo done >> {0}",
+        ran.display(),
+        ready.display()
+    );
+    bench = bench.extra(&format!(
+        "[[queue]]\nname = \"long\"\ncommand = [\"sh\", \"-c\", {command:?}]\n[shutdown]\ndeadline = \"60s\"\n\
+         [disk]\nhigh = \"100%\"\nlow = \"0%\"\n"
+    ));
+    bench.start();
+    bench.finished(&["101-a"]);
+    bench.wait("it runs", || ran.exists());
+    for (number, (from, to)) in [
+        ("name = \"long\"", "name = \"long\"\nattempts = 2"),
+        ("low = \"0%\"", "low = \"1%\""),
+        ("attempts = 2", "attempts = 3"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        save(&bench, from, to);
+        assert!(reload(&bench).0);
+        bench.wait("it is in force", || bench.said(IN_FORCE) == number + 1);
+    }
+    bench.wait("somebody answers", || tell(&bench, &["status"]).1.contains("root/postprocess/long"));
+    assert_eq!(fs::read_to_string(&ran).unwrap(), "begun\n", "it was cut off, or waited for");
+    fs::write(&ready, "").unwrap();
+    bench.wait_until_gone("101-a");
+    assert_eq!(fs::read_to_string(&ran).unwrap(), "begun\ndone\n");
+    bench.finished(&["102-b"]);
+    bench.wait_until_gone("102-b");
+    assert_eq!(fs::read_to_string(&ran).unwrap(), "begun\ndone\nbegun\ndone\n");
+}
+
+#[test]
 fn the_logs_level_and_format_change_without_a_restart_of_anything() {
     let mut bench = Bench::new();
     bench.start();
