@@ -237,15 +237,20 @@ impl Work for RetryNow {
 
     fn run(&self, books: &Books<'_>) -> rusqlite::Result<usize> {
         let mut count = 0;
-        for row in all(books, "state IN ('failed', 'quarantined')", 0)? {
+        for row in all(books, "state IN ('attempting', 'failed', 'quarantined')", 0)? {
             let named = self.jobs.as_ref().is_none_or(|jobs| jobs.contains(&row.job));
-            let waits = self.quarantined || matches!(row.state, JobState::Failed { .. });
-            if named && waits {
-                write(
-                    books,
-                    &JobRow { state: JobState::Failed { retry_at: books.now }, attempts: 0, ..row },
-                )?;
-                count += 1;
+            let waits = match row.state {
+                JobState::Quarantined { .. } => self.quarantined,
+                _ => row.standing() == "failed",
+            };
+            if !named || !waits {
+                continue;
+            }
+            count += 1;
+            // What is being tried needs no word.
+            if row.state != JobState::Attempting {
+                let state = JobState::Failed { retry_at: books.now };
+                write(books, &JobRow { state, attempts: 0, ..row })?;
             }
         }
         Ok(count)
