@@ -201,11 +201,7 @@ impl Store {
     /// As [`Store::put`].
     pub async fn put_text(&self, key: &str, gzip: Bytes) -> Result<Held, StoreError> {
         let (path, size) = (path(key)?, gzip.len() as u64);
-        let attributes = Attributes::from_iter([
-            (Attribute::ContentEncoding, "gzip"),
-            (Attribute::ContentType, "text/plain; charset=utf-8"),
-        ]);
-        let options = PutOptions { attributes, ..PutOptions::default() };
+        let options = PutOptions { attributes: gzip_of_text(), ..PutOptions::default() };
         let _turn = self.turn().await;
         let put = self.0.backend.store.put_opts(&path, PutPayload::from(gzip), options).await;
         Ok(held(size, put.map_err(|error| StoreError::new(self, key, error))?))
@@ -405,6 +401,14 @@ impl Store {
         let late = |_| StoreError::Stalled { store: self.name().into(), key: error::shown(key), time: stall };
         tokio::time::timeout(stall, work).await.map_err(late)
     }
+}
+
+/// What tells a reader that an object is the gzip of a text.
+fn gzip_of_text() -> Attributes {
+    Attributes::from_iter([
+        (Attribute::ContentEncoding, "gzip"),
+        (Attribute::ContentType, "text/plain; charset=utf-8"),
+    ])
 }
 
 /// Two buckets of one name on two servers are two stores.

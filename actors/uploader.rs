@@ -9,6 +9,7 @@
 //! again; nothing on the disk is touched.
 
 pub mod buffers;
+pub mod cutter;
 pub mod large;
 pub mod logs;
 pub mod packs;

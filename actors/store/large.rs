@@ -4,10 +4,10 @@
 //! host take parts in order, within one process. WebDAV takes none.
 
 use super::backend::Kind;
-use super::{Checksum, Held, Store, StoreError, error, held, path};
+use super::{Checksum, Held, Store, StoreError, error, gzip_of_text, held, path};
 use bytes::Bytes;
 use object_store::multipart::PartId;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectStoreExt, PutMultipartOptions, PutPayload};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::Duration;
@@ -29,9 +29,10 @@ pub struct Part {
     pub token: String,
 }
 
-/// An upload into a local directory or to a results host, by the id that we gave it.
-type Streams = std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<Box<dyn MultipartUpload>>>>>;
-static STREAMS: LazyLock<Streams> = LazyLock::new(Streams::default);
+/// An upload that only this process can go on with, by the id that we gave it: into a local directory, to a results
+/// host, of the gzip of a text.
+type Stream = Arc<tokio::sync::Mutex<Box<dyn MultipartUpload>>>;
+static STREAMS: LazyLock<std::sync::Mutex<HashMap<String, Stream>>> = LazyLock::new(Default::default);
 
 impl Store {
     /// Can another process go on with an upload?
@@ -62,11 +63,19 @@ impl Store {
         if let Some((parts, _)) = &self.0.backend.parts {
             return parts.create_multipart(&at).await.map_err(failed);
         }
-        let stream = self.0.backend.store.put_multipart(&at).await.map_err(failed)?;
-        let id = Uuid::new_v4().to_string();
-        let mut streams = STREAMS.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.insert(id.clone(), Arc::new(tokio::sync::Mutex::new(stream)));
-        Ok(id)
+        self.0.backend.store.put_multipart(&at).await.map(known).map_err(failed)
+    }
+
+    /// Begins the gzip of a text, which readers see as the text; nobody else can go on with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn multipart_text(&self, key: &str) -> Result<String, StoreError> {
+        let at = path(key)?;
+        let options = PutMultipartOptions { attributes: gzip_of_text(), ..PutMultipartOptions::default() };
+        let _turn = self.turn().await;
+        let begun = self.0.backend.store.put_multipart_opts(&at, options).await;
+        begun.map(known).map_err(|error| StoreError::new(self, key, error))
     }
 
     /// Sends one part; `number` counts from 0.
@@ -77,12 +86,13 @@ impl Store {
         let at = path(key)?;
         let _turn = self.turn().await;
         let failed = |error| StoreError::new(self, key, error);
-        if let Some((parts, _)) = &self.0.backend.parts {
+        let stream = stream(id);
+        if let (None, Some((parts, _))) = (&stream, &self.0.backend.parts) {
             let id = id.to_owned();
             let put = parts.put_part(&at, &id, number as usize, PutPayload::from(body));
             return put.await.map(|part| Part { token: part.content_id }).map_err(failed);
         }
-        let stream = self.stream(key, id)?;
+        let stream = stream.ok_or_else(|| self.unknown(key))?;
         let part = stream.lock().await.put_part(PutPayload::from(body));
         part.await.map_err(failed)?;
         Ok(Part { token: number.to_string() })
@@ -104,15 +114,15 @@ impl Store {
         let at = path(key)?;
         let done = {
             let _turn = self.turn().await;
-            match &self.0.backend.parts {
-                Some((_, patient)) => {
+            match (stream(id), &self.0.backend.parts) {
+                (None, Some((_, patient))) => {
                     let parts = tokens.iter().map(|token| PartId { content_id: token.clone() }).collect();
                     let id = id.to_owned();
                     let completing = patient.complete_multipart(&at, &id, parts);
                     tokio::time::timeout(COMPLETION, completing).await
                 }
-                None => {
-                    let stream = self.stream(key, id)?;
+                (stream, _) => {
+                    let stream = stream.ok_or_else(|| self.unknown(key))?;
                     let mut stream = stream.lock_owned().await;
                     let done = tokio::time::timeout(COMPLETION, stream.complete()).await;
                     STREAMS.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
@@ -141,9 +151,9 @@ impl Store {
         let at = path(key)?;
         let _turn = self.turn().await;
         let stream = STREAMS.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        let aborted = match (&self.0.backend.parts, stream) {
-            (Some((parts, _)), _) => parts.abort_multipart(&at, &id.to_owned()).await,
-            (None, Some(stream)) => stream.lock().await.abort().await,
+        let aborted = match (stream, &self.0.backend.parts) {
+            (Some(stream), _) => stream.lock().await.abort().await,
+            (None, Some((parts, _))) => parts.abort_multipart(&at, &id.to_owned()).await,
             (None, None) => Ok(()),
         };
         match aborted {
@@ -163,15 +173,22 @@ impl Store {
         }
     }
 
-    fn stream(
-        &self,
-        key: &str,
-        id: &str,
-    ) -> Result<Arc<tokio::sync::Mutex<Box<dyn MultipartUpload>>>, StoreError> {
-        let streams = STREAMS.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = || StoreError::NotFound { store: self.name().into(), key: error::shown(key) };
-        streams.get(id).cloned().ok_or_else(gone)
+    fn unknown(&self, key: &str) -> StoreError {
+        StoreError::NotFound { store: self.name().into(), key: error::shown(key) }
     }
+}
+
+/// Keeps an upload, by an id that it is given.
+fn known(upload: Box<dyn MultipartUpload>) -> String {
+    let id = Uuid::new_v4().to_string();
+    let mut streams = STREAMS.lock().unwrap_or_else(PoisonError::into_inner);
+    streams.insert(id.clone(), Arc::new(tokio::sync::Mutex::new(upload)));
+    id
+}
+
+/// The upload of that id, if it is one of this process alone.
+fn stream(id: &str) -> Option<Stream> {
+    STREAMS.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
 }
 
 /// Is this the checksum that was expected? Where the store computes none, the object is read back later.

@@ -1,14 +1,16 @@
 //! Text logs, compressed on their way: an object of gzip with `Content-Encoding`, which a browser and `gsutil cat`
 //! show as the text that it is.
 //!
-//! A file whose beginning is no text, or that gzip does not make small enough for one request, goes as it is. The
-//! manifest has the SHA-256 of both, and says that the one is the gzip of the other.
+//! A file whose beginning is no text, or that gzip does not make smaller, goes as it is. What one request does not hold
+//! goes in parts, from the first byte again if it is cut off. The manifest has the SHA-256 of both, and says that the
+//! one is the gzip of the other.
 
+use super::cutter::{Cutter, Whole};
 use super::transfer::{Sent, UploadError, sent};
 use crate::lab::{Entry, Kind, hex};
 use crate::planner::plan::Plan;
 use crate::site::Room;
-use crate::store::Store;
+use crate::store::{Held, Store};
 use crate::tree::{JobDir, Snapshot};
 use bytes::Bytes;
 use flate2::Compression;
@@ -17,13 +19,17 @@ use futures_util::stream::{self, StreamExt};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Smaller files are not worth it, in bytes.
 const SMALLEST: u64 = 1 << 10;
-/// Larger ones would not fit, compressed, into one request.
-const LARGEST: u64 = 256 << 20;
-/// The most that one takes, compressed: what one request writes.
-const PACKED: usize = 8 << 20;
+/// Larger ones go as they are: an upload that is cut off is gone on with.
+const LARGEST: u64 = 1 << 30;
+/// What one request writes, and the size of a part.
+const PIECE: usize = 8 << 20;
+/// Pieces that are in memory at once: one is filled, one waits, one is sent.
+const PIECES: usize = 3;
 /// So much of a file tells whether it is text.
 const BEGINNING: usize = 8 << 10;
 /// Bytes that are read at a time.
@@ -32,12 +38,6 @@ const CHUNK: usize = 64 << 10;
 const LEVEL: u32 = 2;
 /// So many are compressed at once.
 const AT_ONCE: usize = 4;
-
-/// A file that was compressed.
-struct Packed {
-    body: Vec<u8>,
-    plain_sha256: String,
-}
 
 /// Sends those of these files that are text, compressed. Answers with them; the others are left.
 ///
@@ -60,33 +60,84 @@ pub async fn send(plan: &Plan, files: &[(usize, &Entry)]) -> Result<Vec<Sent>, U
 async fn one(plan: &Plan, index: usize) -> Result<Option<Sent>, UploadError> {
     let site = &plan.attempt.lane.site;
     let Some(entry) = plan.snapshot.entries.get(index) else { return Ok(None) };
-    let most = usize::try_from(entry.size).unwrap_or(PACKED).min(PACKED);
-    let room: Option<Room> = site.memory.room(most).await;
+    let most = usize::try_from(entry.size).unwrap_or(usize::MAX);
+    let _room: Option<Room> = site.memory.room(if most > PIECE { PIECE * PIECES } else { most }).await;
     let (dir, snapshot) = (plan.dir.clone(), plan.snapshot.clone());
-    let Some(packed) = tokio::task::spawn_blocking(move || pack(&dir, &snapshot, index)).await?? else {
-        return Ok(None);
-    };
+    let (give, mut pieces) = mpsc::channel(1);
+    let cutter = Cutter::new(PIECE, site.store.checker(), give);
+    let packing = tokio::task::spawn_blocking(move || pack(&dir, &snapshot, index, cutter));
     let (key, store): (String, &Store) = (plan.key(entry), &site.store);
-    let (size, sha256) = (packed.body.len() as u64, hex(&Sha256::digest(&packed.body)));
-    let ours = store.checksum_of(&packed.body);
-    let held = store.put_text(&key, Bytes::from(packed.body)).await;
-    drop(room);
-    let held = held.map_err(|error| UploadError::store(entry, error))?;
+    let failed = |error| UploadError::store(entry, error);
+    let first = pieces.recv().await.unwrap_or_default();
+    let (packed, held) = match pieces.recv().await {
+        None => {
+            let Some(packed) = packing.await?? else { return Ok(None) };
+            let ours = store.checksum_of(&first);
+            let held = store.put_text(&key, first).await.map_err(failed)?;
+            (Packed { whole: Whole { checksum: ours, ..packed.whole }, ..packed }, held)
+        }
+        Some(second) => {
+            let id = store.multipart_text(&key).await.map_err(failed)?;
+            match parts(store, entry, (&key, &id), [first, second], pieces, packing).await {
+                Ok(Some(done)) => done,
+                other => {
+                    let _ = store.abort(&key, &id).await;
+                    return other.map(|_| None);
+                }
+            }
+        }
+    };
     site.watch.sent(entry.size);
     site.watch.stored();
-    let mut sent = sent(index, key, sha256, size, ours, held);
-    sent.object.plain = Some(packed.plain_sha256);
+    let Packed { whole, plain_sha256 } = packed;
+    let mut sent = sent(index, key, whole.sha256, whole.size, whole.checksum, held);
+    sent.object.plain = Some(plain_sha256);
     Ok(Some(sent))
 }
 
-/// Compresses a file, if it is text and becomes small enough. It must be, before and after, what the snapshot saw.
-fn pack(dir: &Arc<JobDir>, snapshot: &Snapshot, index: usize) -> Result<Option<Packed>, UploadError> {
+/// Sends the pieces of one file as parts; `None` when it is better sent as it is.
+async fn parts(
+    store: &Store,
+    entry: &Entry,
+    (key, id): (&str, &str),
+    begun: [Bytes; 2],
+    mut pieces: mpsc::Receiver<Bytes>,
+    packing: JoinHandle<Result<Option<Packed>, UploadError>>,
+) -> Result<Option<(Packed, Held)>, UploadError> {
+    let (mut tokens, mut begun) = (Vec::new(), begun.into_iter());
+    while let Some(piece) = match begun.next() {
+        Some(piece) => Some(piece),
+        None => pieces.recv().await,
+    } {
+        let number = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        let part = store.put_part(key, id, number, piece).await;
+        tokens.push(part.map_err(|error| UploadError::store(entry, error))?.token);
+    }
+    let Some(packed) = packing.await?? else { return Ok(None) };
+    let whole = &packed.whole;
+    let held = store.complete(key, id, &tokens, whole.size, whole.checksum.as_deref()).await;
+    held.map(|held| Some((packed, held))).map_err(|error| UploadError::store(entry, error))
+}
+
+/// A file that was compressed.
+struct Packed {
+    whole: Whole,
+    plain_sha256: String,
+}
+
+/// Compresses a file, if it is text and becomes smaller. It must be, before and after, what the snapshot saw.
+fn pack(
+    dir: &Arc<JobDir>,
+    snapshot: &Snapshot,
+    index: usize,
+    cutter: Cutter,
+) -> Result<Option<Packed>, UploadError> {
     let Some(entry) = snapshot.entries.get(index) else { return Ok(None) };
     let mut file = dir.open_file(entry).map_err(|error| UploadError::open(entry, error))?;
     let failed = |error: io::Error| UploadError::Read(entry.path.to_string(), error);
     let (mut plain, mut left, mut buffer) = (Sha256::new(), entry.size, vec![0; CHUNK]);
     // Without a time in its head: the same file is the same object.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
+    let mut encoder = GzEncoder::new(cutter, Compression::new(LEVEL));
     loop {
         let count = file.read(&mut buffer).map_err(failed)?;
         let Some(chunk) = buffer.get(..count).filter(|chunk| !chunk.is_empty()) else { break };
@@ -96,16 +147,15 @@ fn pack(dir: &Arc<JobDir>, snapshot: &Snapshot, index: usize) -> Result<Option<P
         left = left.saturating_sub(count as u64);
         plain.update(chunk);
         encoder.write_all(chunk).map_err(failed)?;
-        if encoder.get_ref().len() > PACKED {
+        if encoder.get_ref().written() >= entry.size {
             return Ok(None);
         }
     }
-    let body = encoder.finish().map_err(failed)?;
+    let whole = encoder.finish().and_then(Cutter::end).map_err(failed)?;
     if left != 0 || !dir.unchanged(&file, entry) {
         return Err(UploadError::Changed(format!("{} changed while it was read", entry.path)));
     }
-    let small = body.len() <= PACKED && (body.len() as u64) < entry.size;
-    Ok(small.then(|| Packed { body, plain_sha256: hex(&plain.finalize()) }))
+    Ok((whole.size < entry.size).then(|| Packed { whole, plain_sha256: hex(&plain.finalize()) }))
 }
 
 /// Does a file begin as text does: UTF-8 without control codes but those of terminals and lines?

@@ -9,8 +9,9 @@ use crate::manifest::{Manifest, ManifestEntry};
 use crate::planner::plan::Plan;
 use crate::routes::{Errand, RouteError};
 use crate::shown::Shown;
-use crate::store::{Checker, Created, Held, Store, StoreError};
+use crate::store::{Created, Held, Store, StoreError};
 use crate::tree::{JobDir, Snapshot};
+use crate::uploader::cutter::{Cutter, Whole};
 use crate::uploader::transfer::UploadError;
 use bytes::Bytes;
 use flate2::Compression;
@@ -218,13 +219,6 @@ struct Pieces {
     reader: JoinHandle<Result<(String, Whole), DeliverError>>,
 }
 
-/// What is known of an object when all of it was read.
-struct Whole {
-    size: u64,
-    sha256: String,
-    checksum: Option<String>,
-}
-
 impl Pieces {
     /// Reads a file, and compresses it if its route does.
     fn of(plan: &Plan, errand: &Errand<'_>, part_size: u64) -> Self {
@@ -232,7 +226,7 @@ impl Pieces {
         let (dir, snapshot, index) = (plan.dir.clone(), plan.snapshot.clone(), errand.index);
         let (gzip, checker) = (errand.route.gzip, errand.route.store.checker());
         let size = usize::try_from(part_size).unwrap_or(usize::MAX);
-        let cutter = Cutter { size, buffer: Vec::new(), hash: Sha256::new(), checker, total: 0, give };
+        let cutter = Cutter::new(size, checker, give);
         let reader = tokio::task::spawn_blocking(move || read(&dir, &snapshot, index, gzip, cutter));
         Pieces { take, reader }
     }
@@ -295,49 +289,4 @@ fn copy(dir: &JobDir, entry: &Entry, to: &mut impl Write) -> Result<String, Deli
 
 fn unread(entry: &Entry, error: io::Error) -> DeliverError {
     DeliverError::Read(UploadError::Read(entry.path.to_string(), error))
-}
-
-/// Cuts a stream into pieces of one size, and hashes it.
-struct Cutter {
-    size: usize,
-    buffer: Vec<u8>,
-    hash: Sha256,
-    checker: Checker,
-    total: u64,
-    give: mpsc::Sender<Bytes>,
-}
-
-impl Cutter {
-    /// Gives away what is in the buffer.
-    fn give(&mut self) -> io::Result<()> {
-        let piece = std::mem::take(&mut self.buffer);
-        self.hash.update(&piece);
-        self.checker.update(&piece);
-        self.total += piece.len() as u64;
-        self.give.blocking_send(Bytes::from(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn end(mut self) -> io::Result<Whole> {
-        if !self.buffer.is_empty() {
-            self.give()?;
-        }
-        let sha256 = hex(&self.hash.finalize());
-        Ok(Whole { size: self.total, sha256, checksum: self.checker.finish() })
-    }
-}
-
-impl Write for Cutter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = self.size.saturating_sub(self.buffer.len()).max(1);
-        let taken = bytes.get(..room).unwrap_or(bytes);
-        self.buffer.extend_from_slice(taken);
-        if self.buffer.len() >= self.size {
-            self.give()?;
-        }
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

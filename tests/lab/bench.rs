@@ -294,3 +294,20 @@ pub fn hashes(dir: &Path) -> Files {
     }
     files
 }
+
+/// Bytes that no compressor makes smaller.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Text with half a byte of news in each byte: gzip leaves a little more than half.
+pub fn digits(count: usize) -> Vec<u8> {
+    noise(count).iter().map(|byte| b"0123456789abcdef"[usize::from(byte & 15)]).collect()
+}

@@ -1,6 +1,6 @@
 //! Text logs are small in the store, and text to whoever reads them there.
 
-use crate::bench::{Bench, gcs, hashes, s3};
+use crate::bench::{Bench, digits, gcs, hashes, noise, s3};
 use stage::{Fault, Flavour, Server, What};
 use std::fs;
 use std::process::Command;
@@ -74,6 +74,34 @@ fn a_compressed_log_that_the_store_damages_is_noticed_before_anything_is_deleted
     bench.wait("it was damaged", || fault.fired() == 1);
     bench.wait_until_gone("101-a");
     assert_eq!(bench.restored("101-a"), files);
+}
+
+#[test]
+fn a_log_that_is_large_when_compressed_goes_in_parts() {
+    for flavour in [Flavour::S3, Flavour::Gcs] {
+        let server = Server::start(flavour);
+        let store = if flavour == Flavour::S3 { s3(&server.url()) } else { gcs(&server.url()) };
+        let damage = server.misbehave(Fault::new("PUT", "large.log", What::DamageSilently).times(1));
+        let mut bench = Bench::with_store(&format!("{store}\ncompress = \"gzip\""));
+        let dir = bench.job("101-a");
+        let log = digits(40_000_000);
+        fs::write(dir.join("large.log"), &log).unwrap();
+        // It begins as text, and is none: as it is, it is smaller.
+        fs::write(dir.join("mixed"), [&b"# dump\n"[..], &noise(20_000_000)].concat()).unwrap();
+        bench.finish("101-a");
+        let files = hashes(&dir);
+        bench.start();
+        bench.wait_until_gone("101-a");
+        assert_eq!(damage.fired(), 1, "no part was damaged on its way");
+        let objects = server.objects();
+        let sent = objects["101-a/large.log"].len();
+        assert!((19_000_000..25_000_000).contains(&sent), "{sent}");
+        assert_eq!(objects["101-a/mixed"].len(), 20_000_007);
+        assert!(read(&server, "101-a/large.log", true) == log, "a browser does not see the text");
+        assert_eq!(bench.restored("101-a"), files);
+        assert!(bench.tell(&["verify", "--all", "--read-back"]).status.success());
+        bench.wait("nothing is left half sent", || server.open_uploads() == 0);
+    }
 }
 
 #[test]

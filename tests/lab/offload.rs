@@ -1,6 +1,6 @@
 //! Finished jobs leave the drone, and are in the store to the last byte; others stay.
 
-use crate::bench::{Bench, gcs, hashes, s3};
+use crate::bench::{Bench, digits, gcs, hashes, s3};
 use stage::{Flavour, Server};
 use std::fs;
 
@@ -60,14 +60,43 @@ fn jobs_go_to_webdav() {
     the_main_job(Bench::with_store(&format!("url = \"{}/\"\nprefix = \"lab\"", address("LAB_WEBDAV"))));
 }
 
-#[test]
-fn jobs_go_to_azurite() {
+/// Azurite's container, below this prefix.
+fn azurite(prefix: &str) -> String {
     let options = "azure_storage_account_name = \"devstoreaccount1\", \
                    azure_storage_account_key = \"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==\"";
     let endpoint = format!("{}/devstoreaccount1", address("LAB_AZURITE"));
-    the_main_job(Bench::with_store(&format!(
-        "url = \"az://lab\"\nprefix = \"main\"\noptions = {{ {options}, azure_storage_endpoint = \"{endpoint}\" }}"
-    )));
+    format!(
+        "url = \"az://lab\"\nprefix = \"{prefix}\"\noptions = {{ {options}, azure_storage_endpoint = \"{endpoint}\" }}"
+    )
+}
+
+#[test]
+fn jobs_go_to_azurite() {
+    the_main_job(Bench::with_store(&azurite("main")));
+}
+
+#[test]
+fn large_compressed_logs_go_to_moto_and_azurite() {
+    let moto = format!("{}\nprefix = \"text\"", s3(&address("LAB_MOTO")));
+    for store in [moto, azurite("text")] {
+        let mut bench = Bench::with_store(&format!("{store}\ncompress = \"gzip\""));
+        let dir = bench.job("201-a");
+        fs::write(dir.join("large.log"), digits(30_000_000)).unwrap();
+        bench.finish("201-a");
+        let files = hashes(&dir);
+        bench.start();
+        bench.wait_until_gone("201-a");
+        assert_eq!(bench.restored("201-a"), files);
+        assert!(bench.tell(&["verify", "--all", "--read-back"]).status.success());
+    }
+    // More than one part of 8 MiB, and less than the text.
+    let head = format!("{}/lab/text/201-a/large.log", address("LAB_MOTO"));
+    let signed = ["--silent", "--head", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "K:S"];
+    let head = std::process::Command::new("curl").args(signed).arg(&head).output().unwrap();
+    let head = String::from_utf8_lossy(&head.stdout).to_lowercase();
+    let size = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let size: u64 = size.expect(&head).trim().parse().unwrap();
+    assert!((9 << 20..25 << 20).contains(&size) && head.contains("content-encoding: gzip"), "{head}");
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct Upload {
     pub key: String,
     /// Its parts by number.
     pub parts: BTreeMap<u32, Object>,
+    /// As an object's.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Upload {

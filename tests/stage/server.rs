@@ -228,7 +228,7 @@ fn act(
         "PUT" if query.contains_key("uploadId") => put_part(shared, &query, headers, body, fault),
         "PUT" => put(shared, key, headers, body, fault),
         "POST" if query.contains_key("delete") => delete_many(shared, body),
-        "POST" if query.contains_key("uploads") => begin(shared, key),
+        "POST" if query.contains_key("uploads") => begin(shared, key, headers),
         "POST" if query.contains_key("uploadId") => complete(shared, &query, fault),
         "DELETE" if query.contains_key("uploadId") => {
             shared.state.lock().unwrap().uploads.remove(&query["uploadId"]);
@@ -290,10 +290,7 @@ fn put(shared: &Shared, key: String, headers: &HeaderMap, body: &Bytes, fault: O
     if !is_what_it_says(shared, headers, &sent) {
         return error(StatusCode::BAD_REQUEST, "BadDigest");
     }
-    let kept = ["content-encoding", "content-type"]
-        .iter()
-        .filter_map(|name| Some((*name, headers.get(*name)?.to_str().unwrap().to_owned())));
-    let sent = Object { headers: kept.collect(), ..sent };
+    let sent = Object { headers: described_by(headers), ..sent };
     let there = match fault {
         None => sent.clone(),
         fault => {
@@ -315,11 +312,17 @@ fn delete_many(shared: &Shared, body: &Bytes) -> Answer {
     xml("<DeleteResult></DeleteResult>".to_owned())
 }
 
-fn begin(shared: &Shared, key: String) -> Answer {
+/// What a write says of the content.
+fn described_by(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    let kept = ["content-encoding", "content-type"];
+    kept.iter().filter_map(|name| Some((*name, headers.get(*name)?.to_str().unwrap().to_owned()))).collect()
+}
+
+fn begin(shared: &Shared, key: String, headers: &HeaderMap) -> Answer {
     let mut state = shared.state.lock().unwrap();
     state.writes += 1;
     let id = format!("upload-{}", state.writes);
-    state.uploads.insert(id.clone(), Upload { key, ..Upload::default() });
+    state.uploads.insert(id.clone(), Upload { key, headers: described_by(headers), ..Upload::default() });
     xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
 }
 
@@ -352,6 +355,7 @@ fn complete(shared: &Shared, query: &HashMap<String, String>, fault: Option<&Wha
     };
     state.writes += 1;
     let object = upload.join(shared.flavour == Flavour::Gcs, state.writes);
+    let object = Object { headers: upload.headers.clone(), ..object };
     if fault != Some(&What::Lose) {
         state.objects.insert(upload.key, object.clone());
     }
