@@ -9,6 +9,7 @@ use super::cutter::{Cutter, Whole};
 use super::transfer::{Sent, UploadError, sent};
 use crate::lab::{Entry, Kind, hex};
 use crate::planner::plan::Plan;
+use crate::shown::chain;
 use crate::site::Room;
 use crate::store::{Held, Store};
 use crate::tree::{JobDir, Snapshot};
@@ -19,8 +20,10 @@ use futures_util::stream::{self, StreamExt};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::debug;
 
 /// Smaller files are not worth it, in bytes.
 const SMALLEST: u64 = 1 << 10;
@@ -78,13 +81,12 @@ async fn one(plan: &Plan, index: usize) -> Result<Option<Sent>, UploadError> {
         }
         Some(second) => {
             let id = store.multipart_text(&key).await.map_err(failed)?;
-            match parts(store, entry, (&key, &id), [first, second], pieces, packing).await {
-                Ok(Some(done)) => done,
-                other => {
-                    let _ = store.abort(&key, &id).await;
-                    return other.map(|_| None);
-                }
-            }
+            let (store, io) = (store.clone(), site.io.clone());
+            let mut upload = Upload { store, key: key.clone(), id, io, is_complete: false };
+            let Some(done) = parts(&mut upload, entry, [first, second], pieces, packing).await? else {
+                return Ok(None);
+            };
+            done
         }
     };
     site.watch.sent(entry.size);
@@ -97,26 +99,52 @@ async fn one(plan: &Plan, index: usize) -> Result<Option<Sent>, UploadError> {
 
 /// Sends the pieces of one file as parts; `None` when it is better sent as it is.
 async fn parts(
-    store: &Store,
+    upload: &mut Upload,
     entry: &Entry,
-    (key, id): (&str, &str),
     begun: [Bytes; 2],
     mut pieces: mpsc::Receiver<Bytes>,
     packing: JoinHandle<Result<Option<Packed>, UploadError>>,
 ) -> Result<Option<(Packed, Held)>, UploadError> {
     let (mut tokens, mut begun) = (Vec::new(), begun.into_iter());
+    let failed = |error| UploadError::store(entry, error);
     while let Some(piece) = match begun.next() {
         Some(piece) => Some(piece),
         None => pieces.recv().await,
     } {
         let number = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        let part = store.put_part(key, id, number, piece).await;
-        tokens.push(part.map_err(|error| UploadError::store(entry, error))?.token);
+        let part = upload.store.put_part(&upload.key, &upload.id, number, piece).await;
+        tokens.push(part.map_err(failed)?.token);
     }
     let Some(packed) = packing.await?? else { return Ok(None) };
     let whole = &packed.whole;
-    let held = store.complete(key, id, &tokens, whole.size, whole.checksum.as_deref()).await;
-    held.map(|held| Some((packed, held))).map_err(|error| UploadError::store(entry, error))
+    let Upload { store, key, id, .. } = &*upload;
+    let held =
+        store.complete(key, id, &tokens, whole.size, whole.checksum.as_deref()).await.map_err(failed)?;
+    upload.is_complete = true;
+    Ok(Some((packed, held)))
+}
+
+/// An upload in parts, given up when it is dropped before it is complete: nobody could go on with it.
+struct Upload {
+    store: Store,
+    key: String,
+    id: String,
+    io: Handle,
+    is_complete: bool,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.is_complete {
+            return;
+        }
+        let (store, key, id) = (self.store.clone(), self.key.clone(), self.id.clone());
+        self.io.spawn(async move {
+            if let Err(error) = store.abort(&key, &id).await {
+                debug!(key, error = %chain(&error), "parts of a compressed log stay until the store's own rule ends them");
+            }
+        });
+    }
 }
 
 /// A file that was compressed.
