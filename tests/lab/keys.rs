@@ -238,7 +238,14 @@ fn every_key_comes_into_force_under_load_and_no_upload_is_lost() {
     fs::write(&file, &plain).unwrap();
     bench.wait("the first one is in force again", || reload(&bench).0);
     for (name, files) in &kept {
-        bench.wait_until_gone(name);
+        bench.wait(&format!("{name} is gone"), || {
+            let gone = !bench.results().join(name).exists();
+            // It was taken in while the queue had a task more, and the task never came to it.
+            if !gone && tell(&bench, &["queue", "list", "--state", "dead"]).1.contains(name) {
+                assert!(tell(&bench, &["queue", "drop", name]).0, "{name} cannot be dropped");
+            }
+            gone
+        });
         if server.objects().contains_key(&format!("{name}/.dronekeeper/manifest.json")) {
             assert_eq!(bench.restored(name), *files);
         } else {
