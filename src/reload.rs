@@ -55,8 +55,7 @@ struct State {
 pub struct Next {
     /// What it is.
     pub loaded: Loaded,
-    /// The files that it names are to be read again, though their names are the same: one was saved, or nothing else
-    /// is different and somebody asks all the same.
+    /// The files that it names are to be read again, though their names are the same: one was saved.
     pub files: bool,
 }
 
@@ -120,22 +119,26 @@ impl Reloader {
         }
         match loaded {
             Ok(loaded) => {
-                let differences = config::differences(&state.text, &loaded.text);
+                let mut differences = config::differences(&state.text, &loaded.text);
                 state.broken = None;
                 // The same text may name files of secrets with another content.
+                if state.saved {
+                    differences.push("a file of secrets was saved".into());
+                }
+                if differences.is_empty() {
+                    info!("nothing is different in the configuration");
+                    state.next = None;
+                    return Ok(differences);
+                }
                 for difference in &differences {
                     info!(difference, "the configuration changes");
                 }
-                if !state.saved
-                    && !differences.is_empty()
-                    && differences.iter().all(|difference| is_logging(difference))
-                {
+                if differences.iter().all(|difference| is_logging(difference)) {
                     logging::apply(&loaded.config.log);
                     (state.text, state.since) = (loaded.text, SystemTime::now());
                     return Ok(differences);
                 }
-                let files = state.saved || differences.is_empty();
-                state.next = Some(Next { loaded, files });
+                state.next = Some(Next { loaded, files: state.saved });
                 self.wanted.notify_one();
                 Ok(differences)
             }

@@ -62,7 +62,9 @@ pub fn forget(client: &Client, jobs: Vec<String>) -> Status {
 /// Has the configuration read again, and prints the verdict.
 pub fn reload(client: &Client) -> Status {
     answered(client.post("reload", json!({})), |done| match done.as_array().map(Vec::as_slice) {
-        Some([]) | None => "nothing is different in the file; it is brought into force anew".to_owned(),
+        Some([]) | None => {
+            "nothing is different, in the file or in the files of secrets that it names".to_owned()
+        }
         Some(lines) => lines.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"),
     })
 }

@@ -1,7 +1,7 @@
 //! Text logs are small in the store, and text to whoever reads them there.
 
 use crate::bench::{Bench, digits, gcs, hashes, noise, s3};
-use crate::reload::IN_FORCE;
+use crate::reload::{IN_FORCE, save};
 use stage::{Fault, Flavour, Server, What};
 use std::fs;
 use std::process::Command;
@@ -110,14 +110,15 @@ fn a_log_that_is_large_when_compressed_goes_in_parts() {
 fn a_compressed_upload_that_is_let_go_leaves_no_parts_behind() {
     let server = Server::start(Flavour::S3);
     let slow = server.misbehave(Fault::new("PUT", "partNumber", What::Delay(Duration::from_secs(2))));
-    let mut bench = Bench::with_store(&format!("{}\ncompress = \"gzip\"", s3(&server.url())));
+    let store = format!("{}\ncompress = \"gzip\"", s3(&server.url()));
+    let mut bench = Bench::with_store(&store).lane("workers = 1");
     let dir = bench.job("101-a");
     fs::write(dir.join("large.log"), digits(30_000_000)).unwrap();
     bench.finish("101-a");
     let files = hashes(&dir);
     bench.start();
     bench.wait("a part is on its way", || slow.fired() > 0 && server.open_uploads() == 1);
-    bench.signal(rustix::process::Signal::HUP);
+    save(&bench, "workers = 1", "workers = 2");
     bench.wait("it is let go", || bench.said(IN_FORCE) == 1 && server.open_uploads() == 0);
     slow.over();
     bench.wait_until_gone("101-a");

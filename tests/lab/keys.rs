@@ -1,7 +1,7 @@
 //! Every key of the configuration comes into force while the process runs and uploads, or is said to need more.
 
 use crate::bench::{Bench, hashes};
-use crate::reload::{reload, tell};
+use crate::reload::{reload, tell, told};
 use config::Config;
 use stage::{Flavour, Server};
 use std::collections::BTreeMap;
@@ -223,7 +223,7 @@ fn every_key_comes_into_force_under_load_and_no_upload_is_lost() {
         kept.insert(name, hashes(&job));
         fs::write(&file, edited(&plain, section, key, &filled(value))).unwrap();
         let (done, verdict) = reload(&bench);
-        assert!(done && verdict.contains(key), "{section}.{key}: {verdict}");
+        assert!(done && told(&bench, &verdict, &[section, key]), "{section}.{key}: {verdict}");
         let effect = EFFECTS.iter().find(|(own, name, _)| (*own, *name) == (section, key));
         if let Some((.., effect)) = effect {
             bench.wait(&format!("{section}.{key} has its effect"), || {
