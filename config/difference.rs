@@ -62,7 +62,9 @@ fn redact(at: &str, value: &mut Value) {
 pub fn files(text: &str) -> Vec<PathBuf> {
     let named = |(key, value): (String, String)| {
         let path = value.trim_matches(['"', '\'']);
-        (key.ends_with("_file") && path.starts_with('/')).then(|| PathBuf::from(path))
+        // Credentials among a store's options are the library's: a path is one that begins as one.
+        let named = key.ends_with("_file") && !path.is_empty();
+        (named || key.contains(".options.") && path.starts_with('/')).then(|| PathBuf::from(path))
     };
     // What a container looks for is no part of the configuration.
     let own = flat(text).into_iter().filter(|(key, _)| !key.starts_with("containers."));
@@ -126,5 +128,8 @@ mod tests {
         let text = "[hub]\ntoken_file = \"/etc/t\"\n[mail]\nca_file = '/etc/ca'\n[containers]\nstop_file = \"/b/s\"\n[[notify]]\n\
                     token_file = \"/etc/n\"\n[log]\nfile = \"/var/log/x.log\"\n";
         assert_eq!(files(text), ["/etc/t", "/etc/ca", "/etc/n"].map(PathBuf::from));
+        let text = "[hub]\ntoken_file = \"beside\"\n[store]\n\
+                    options = { google_service_account = \"/etc/s\", aws_region = \"eu-1\" }\n";
+        assert_eq!(files(text), ["beside", "/etc/s"].map(PathBuf::from));
     }
 }
