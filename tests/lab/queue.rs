@@ -373,7 +373,7 @@ fn hosts_share_a_queue_on_postgresql_and_one_that_is_cut_off_ends_its_work() {
     let (effects, alive) = (drone.path("effects"), drone.path("alive"));
     fs::create_dir(&effects).unwrap();
     let work = format!(
-        "while [ -e {1}.$DRONEKEEPER_HOST ]; do date +%s%N > {1}; sleep 0.1; done; echo x >> {0}/$2",
+        "while [ -e {1}.$DRONEKEEPER_HOST ]; do date +%s%N > {1}.new; mv {1}.new {1}; sleep 0.1; done; echo x >> {0}/$2",
         effects.display(),
         alive.display()
     );
