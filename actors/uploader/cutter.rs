@@ -1,8 +1,8 @@
 //! Cuts what is written into pieces of one size, hashes them, and hands them over: the end of a compressor whose output
-//! has no size yet.
+//! has no size yet. And sends the pieces as the parts of an object.
 
 use crate::lab::hex;
-use crate::store::Checker;
+use crate::store::{Checker, Store, StoreError};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Write};
@@ -17,6 +17,27 @@ pub struct Whole {
     pub sha256: String,
     /// The store's own checksum, as `name=value`, if it has one.
     pub checksum: Option<String>,
+}
+
+/// Sends the first pieces, and those that come, as parts of an upload. Answers with their tokens, in order.
+///
+/// # Errors
+/// The first [`StoreError`].
+pub async fn send_parts(
+    store: &Store,
+    (key, id): (&str, &str),
+    begun: [Bytes; 2],
+    pieces: &mut mpsc::Receiver<Bytes>,
+) -> Result<Vec<String>, StoreError> {
+    let (mut tokens, mut begun) = (Vec::new(), begun.into_iter());
+    while let Some(piece) = match begun.next() {
+        Some(piece) => Some(piece),
+        None => pieces.recv().await,
+    } {
+        let number = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        tokens.push(store.put_part(key, id, number, piece).await?.token);
+    }
+    Ok(tokens)
 }
 
 /// See the module.

@@ -5,7 +5,7 @@
 //! goes in parts, from the first byte again if it is cut off. The manifest has the SHA-256 of both, and says that the
 //! one is the gzip of the other.
 
-use super::cutter::{Cutter, Whole};
+use super::cutter::{Cutter, Whole, send_parts};
 use super::transfer::{Sent, UploadError, sent};
 use crate::lab::{Entry, Kind, hex};
 use crate::planner::plan::Plan;
@@ -105,16 +105,9 @@ async fn parts(
     mut pieces: mpsc::Receiver<Bytes>,
     packing: JoinHandle<Result<Option<Packed>, UploadError>>,
 ) -> Result<Option<(Packed, Held)>, UploadError> {
-    let (mut tokens, mut begun) = (Vec::new(), begun.into_iter());
     let failed = |error| UploadError::store(entry, error);
-    while let Some(piece) = match begun.next() {
-        Some(piece) => Some(piece),
-        None => pieces.recv().await,
-    } {
-        let number = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        let part = upload.store.put_part(&upload.key, &upload.id, number, piece).await;
-        tokens.push(part.map_err(failed)?.token);
-    }
+    let (store, at) = (&upload.store, (upload.key.as_str(), upload.id.as_str()));
+    let tokens = send_parts(store, at, begun, &mut pieces).await.map_err(failed)?;
     let Some(packed) = packing.await?? else { return Ok(None) };
     let whole = &packed.whole;
     let Upload { store, key, id, .. } = &*upload;

@@ -11,7 +11,7 @@ use crate::routes::{Errand, RouteError};
 use crate::shown::Shown;
 use crate::store::{Created, Held, Store, StoreError};
 use crate::tree::{JobDir, Snapshot};
-use crate::uploader::cutter::{Cutter, Whole};
+use crate::uploader::cutter::{Cutter, Whole, send_parts};
 use crate::uploader::transfer::UploadError;
 use bytes::Bytes;
 use flate2::Compression;
@@ -181,14 +181,8 @@ async fn parts(
     place: &str,
 ) -> Result<(Held, Whole), DeliverError> {
     let failed = |error| DeliverError::Store(place.to_owned(), error);
-    let (mut tokens, mut begun) = (Vec::new(), begun.into_iter());
-    while let Some(piece) = match begun.next() {
-        Some(piece) => Some(piece),
-        None => pieces.next().await,
-    } {
-        let number = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        tokens.push(store.put_part(&errand.key, id, number, piece).await.map_err(failed)?.token);
-    }
+    let sent = send_parts(store, (&errand.key, id), begun, &mut pieces.take).await;
+    let tokens = sent.map_err(failed)?;
     let whole = pieces.end(sha256).await?;
     let held = store.complete(&errand.key, id, &tokens, whole.size, whole.checksum.as_deref()).await;
     Ok((held.map_err(failed)?, whole))
