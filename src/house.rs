@@ -133,11 +133,13 @@ impl House {
             false => self.site.clone(),
             true => Arc::new(ground::altered(&self.site, config)?),
         };
-        let lane = |(index, settings): (usize, &config::Lane)| match changes.kept_lane(index) {
-            Some(before) => self.lanes.get(before).cloned(),
-            None => Some(Arc::new(Lane::new(site.clone(), settings.clone()))),
+        let kept =
+            |name: &str| self.lanes.iter().find(|lane| lane.settings.name == name && changes.keeps(name));
+        let lane = |settings: &config::Lane| {
+            let new = || Arc::new(Lane::new(site.clone(), settings.clone()));
+            kept(&settings.name).cloned().unwrap_or_else(new)
         };
-        let lanes: Vec<Arc<Lane>> = config.lanes.iter().enumerate().filter_map(lane).collect();
+        let lanes: Vec<Arc<Lane>> = config.lanes.iter().map(lane).collect();
         let before = &self.desk;
         let desk = || Desk {
             site: site.clone(),

@@ -18,7 +18,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded::parse;
 
 /// Where a server is, and how it is spoken to.
-#[derive(Clone)]
 pub struct Address {
     config: Config,
     tls: Option<MakeRustlsConnect>,

@@ -25,14 +25,11 @@ pub struct Changes {
     admin: bool,
     disk: bool,
     containers: bool,
-    /// For each lane, the number that it had before if it goes on.
-    lanes: Vec<Option<usize>>,
-    /// Lanes went, or change places.
-    fewer: bool,
-    /// The queues that go on.
-    queues: Vec<String>,
-    /// The lanes that go on.
-    names: Vec<String>,
+    /// Not all lanes go on, or others come.
+    lanes: bool,
+    /// Who goes on, of the lanes and of the queues.
+    kept_lanes: Vec<String>,
+    kept_queues: Vec<String>,
 }
 
 /// Which children go on, of each supervisor's.
@@ -60,9 +57,10 @@ impl Changes {
             || (&old.store, &old.routes) != (&new.store, &new.routes)
             || old.limits.deletions_per_hour != new.limits.deletions_per_hour
             || urls(old) != urls(new);
-        let lanes: Vec<Option<usize>> =
-            (0..new.lanes.len()).map(|at| goes_on(old, new, at).filter(|_| !site)).collect();
-        let name = |(lane, kept): (&Lane, &Option<usize>)| kept.map(|_| lane.name.clone());
+        let goes_on =
+            |(at, lane): (usize, &Lane)| (!site && goes_on(old, new, at)).then(|| lane.name.clone());
+        let kept_lanes: Vec<String> = new.lanes.iter().enumerate().filter_map(goes_on).collect();
+        let kept_queues = new.queues.iter().filter(|queue| old.queues.contains(queue));
         Some(Changes {
             site,
             hub: files
@@ -73,30 +71,20 @@ impl Changes {
             admin: old.admin != new.admin,
             disk: old.disk != new.disk,
             containers: files || old.containers != new.containers,
-            fewer: old.lanes.len() != new.lanes.len(),
-            queues: new
-                .queues
-                .iter()
-                .filter(|queue| old.queues.contains(queue))
-                .map(|queue| queue.name.clone())
-                .collect(),
-            names: new.lanes.iter().zip(&lanes).filter_map(name).collect(),
-            lanes,
+            lanes: [old.lanes.len(), new.lanes.len()] != [kept_lanes.len(); 2],
+            kept_lanes,
+            kept_queues: kept_queues.map(|queue| queue.name.clone()).collect(),
         })
     }
 
-    /// The number that a lane had before, if it goes on.
-    pub fn kept_lane(&self, index: usize) -> Option<usize> {
-        self.lanes.get(index).copied().flatten()
+    /// Does the lane of that name go on?
+    pub fn keeps(&self, lane: &str) -> bool {
+        self.kept_lanes.iter().any(|name| name == lane)
     }
 
     /// Is anything different of what the console, the mailer and the heartbeat tell of?
     pub fn desk(&self) -> bool {
-        self.site || self.hub || self.mail || self.notify || self.lanes()
-    }
-
-    fn lanes(&self) -> bool {
-        self.fewer || self.lanes.iter().any(Option::is_none)
+        self.site || self.hub || self.mail || self.notify || self.lanes
     }
 
     /// Who goes on.
@@ -104,7 +92,7 @@ impl Changes {
         let desk = !self.desk();
         let root = [
             ("console", desk && !self.admin),
-            ("disk", !self.disk && !self.lanes()),
+            ("disk", !self.disk && !self.lanes),
             ("mailer", desk),
             ("notifier", !self.notify && !self.site),
             ("heartbeat", desk),
@@ -114,11 +102,11 @@ impl Changes {
         ];
         let offload = [
             ("ledger", true),
-            ("janitor", !self.lanes()),
+            ("janitor", !self.lanes),
             ("inquirer", !self.hub && !self.site),
             ("lanes", true),
         ];
-        let (queues, lanes) = (self.queues.clone(), self.names.clone());
+        let (queues, lanes) = (self.kept_queues.clone(), self.kept_lanes.clone());
         Kept { root: names(&root), postprocess: queues, offload: names(&offload), lanes }
     }
 }
@@ -127,14 +115,14 @@ fn names(children: &[(&str, bool)]) -> Vec<String> {
     children.iter().filter(|(_, kept)| *kept).map(|(name, _)| (*name).to_owned()).collect()
 }
 
-/// Where a lane was before, if it is the same and leaves the same directories to the lanes before it.
-fn goes_on(old: &Config, new: &Config, at: usize) -> Option<usize> {
-    let lane = new.lanes.get(at)?;
-    let before = old.lanes.iter().position(|other| other == lane)?;
+/// Is a lane the same as before, and do the lanes before it leave it the same directories?
+fn goes_on(old: &Config, new: &Config, at: usize) -> bool {
+    let lane = new.lanes.get(at);
+    let before = old.lanes.iter().position(|other| Some(other) == lane);
     let earlier = |config: &Config, at: usize| {
         config.lanes.iter().take(at).flat_map(|lane| lane.directories.clone()).collect::<Vec<_>>()
     };
-    (earlier(old, before) == earlier(new, at)).then_some(before)
+    before.is_some_and(|before| earlier(old, before) == earlier(new, at))
 }
 
 #[cfg(test)]
