@@ -311,3 +311,15 @@ pub fn noise(count: usize) -> Vec<u8> {
 pub fn digits(count: usize) -> Vec<u8> {
     noise(count).iter().map(|byte| b"0123456789abcdef"[usize::from(byte & 15)]).collect()
 }
+
+/// Makes `cert.pem` and `key.pem` there, of an authority that nobody knows; `more` for openssl.
+pub fn certificate(dir: &Path, more: &[&str]) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .args(more)
+        .current_dir(dir)
+        .output()
+        .expect("openssl is missing: run these tests with tests/run");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}

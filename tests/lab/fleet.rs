@@ -1,6 +1,6 @@
 //! A hub and its drones: jobs are fetched, run, reported and offloaded, whatever is killed, moved or truncated.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, certificate};
 use crate::reload::IN_FORCE;
 use serde_json::{Value, json};
 use stage::{Flavour, Server};
@@ -410,14 +410,8 @@ fn on_postgres() -> String {
 pub fn postgres_base() -> String {
     let server =
         std::env::var("LAB_POSTGRES").expect("LAB_POSTGRES is not set: run these tests with tests/run");
-    let psql = std::env::var("LAB_PSQL").expect("LAB_PSQL is not set: run these tests with tests/run");
     let name = format!("lab{}", free_port());
-    let made = Command::new(psql)
-        .arg(format!("{server}/postgres"))
-        .args(["-q", "-c", &format!("CREATE DATABASE {name}")])
-        .output();
-    let made = made.unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    psql(&format!("{server}/postgres"), &format!("CREATE DATABASE {name}"));
     format!("{server}/{name}")
 }
 
@@ -468,21 +462,8 @@ fn the_way_to_postgresql_is_encrypted_and_the_server_proves_who_it_is() {
     drop(hub);
     // Another authority, another name, no encryption: nobody is told the password.
     let place = tempfile::tempdir().unwrap();
-    let strange = place.path().join("cert");
-    let mut other = Command::new("openssl");
-    other.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-keyout",
-    ]);
-    assert!(other.arg(place.path().join("key")).arg("-out").arg(&strange).output().unwrap().status.success());
+    certificate(place.path(), &[]);
+    let strange = place.path().join("cert.pem");
     let strange = format!("?sslmode=verify-full&sslrootcert={}", strange.display());
     let other_name = format!("?sslmode=verify-full&sslrootcert={cert}&hostaddr=127.0.0.1");
     for (from, query, why) in [
@@ -774,21 +755,8 @@ fn what_a_program_says_wrongly_is_refused_and_changes_nothing() {
 #[test]
 fn a_hub_with_a_certificate_is_spoken_to_by_those_who_trust_it() {
     let mut hub = Hub::new("");
-    let make = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args([
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-        ])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .current_dir(hub.dir.path())
-        .output()
-        .expect("openssl is missing: run these tests with tests/run");
-    assert!(make.status.success(), "{}", String::from_utf8_lossy(&make.stderr));
+    let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
+    certificate(hub.dir.path(), &["-addext", names, "-addext", "basicConstraints=critical,CA:FALSE"]);
     hub.extra = format!("tls_cert = {:?}\ntls_key = {:?}", hub.path("cert.pem"), hub.path("key.pem"));
     hub.write_config();
     hub.start();

@@ -1,12 +1,11 @@
 //! Every key of the configuration comes into force while the process runs and uploads, or is said to need more.
 
-use crate::bench::{Bench, hashes};
+use crate::bench::{Bench, certificate, hashes};
 use crate::reload::{reload, tell, told};
 use config::Config;
 use stage::{Flavour, Server};
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 
 /// What `status --json` shows of a key.
 type Effect = fn(&serde_json::Value) -> bool;
@@ -196,13 +195,7 @@ fn every_key_comes_into_force_under_load_and_no_upload_is_lost() {
     fs::create_dir(bench.path("routed")).unwrap();
     fs::create_dir(bench.path("routed2")).unwrap();
     fs::write(bench.path("secret"), "third.sqlite").unwrap();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=lab", "-keyout"])
-        .arg(bench.path("key.pem"))
-        .arg("-out")
-        .arg(bench.path("cert.pem"))
-        .output();
-    assert!(made.unwrap().status.success());
+    certificate(bench.dir.path(), &[]);
     let plain = fs::read_to_string(bench.write_config()).unwrap();
     let options = plain.lines().find_map(|line| line.strip_prefix("options = ")).unwrap();
     let options = options.replace("us-east-1", "eu-west-1");
